@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a front end may ask of the core. A front end (shim/preload for libc symbols) catches the application's calls
+ * and hands those on tracked descriptors to the functions below; everything else goes straight to the kernel.
+ *
+ * The core takes what the system call takes and returns what it returns, -errno included. It touches no errno, no
+ * stdio, no malloc and no thread-local storage. Functions of type `int` that take a `struct nn_io` answer:
+ *
+ *   NN_DONE  the core has served the call; io->result is what the system call would return (or -errno)
+ *   NN_RAW   the caller makes the real call with the application's own arguments, and hands the outcome (count or
+ *            -errno) to nn_raw_done(io, outcome), also when it fails. Between the two the core knows that a real
+ *            call is in flight on that direction and will not move it.
+ *
+ * Signal handlers may call all of this at any point.
+ */
+#ifndef SHIM_CORE_NN_H
+#define SHIM_CORE_NN_H
+
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "shim/core/config.h"
+
+enum { NN_DONE = 0, NN_RAW = 1 };
+
+struct nn_stream;
+
+struct nn_io {
+	struct nn_stream *stream;
+	long result;
+	bool sending;
+	bool counted; /* a raw call in flight is counted */
+};
+
+/* What the core asks of its front end. */
+struct nn_front {
+	/* Sleeps as the system calls of the same name do, -errno on failure; may be a cancellation point: when the
+	 * thread is cancelled there, the front end calls nn_wait_cancelled(cleanup) before it unwinds. */
+	long (*ppoll)(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask, void *cleanup);
+	long (*epoll_pwait2)(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
+		const sigset_t *mask, void *cleanup);
+	/* A number of the calling thread, unique in the machine and stable: its kernel thread id. */
+	uint32_t (*self)(void);
+};
+
+/* ---- start and end ---------------------------------------------------------------------------------------------- */
+
+/* Makes the tables. Opens no descriptor and starts no thread. -errno: the program must run on plain TCP. */
+int nn_start(const struct nn_config *config, const struct nn_front *front);
+
+/* Writes the report, when one is asked for, and tells peers about half-written streams. Idempotent; called by the front end
+ * from its destructor and before _exit, and by nothing else. */
+void nn_finish(void);
+
+void nn_wait_cancelled(void *cleanup);
+
+/* ---- look-up ---------------------------------------------------------------------------------------------------- */
+
+enum nn_kind { NN_NONE = 0, NN_STREAM = 1, NN_LISTENER = 2, NN_SET = 3, NN_HIDDEN = 4 };
+
+#define NN_FD_MAX (1u << 20)
+#define NN_KIND_SHIFT 28
+extern _Atomic uint32_t *nn_fds; /* NN_FD_MAX entries; kind << NN_KIND_SHIFT | index. NULL before nn_start. */
+
+static inline enum nn_kind nn_kind_of(int fd)
+{
+	if ((unsigned)fd >= NN_FD_MAX || !nn_fds)
+		return NN_NONE;
+	return (enum nn_kind)(__atomic_load_n((uint32_t *)&nn_fds[fd], __ATOMIC_ACQUIRE) >> NN_KIND_SHIFT);
+}
+
+/* ---- bytes ------------------------------------------------------------------------------------------------------ */
+
+/* For descriptors of kind NN_STREAM (for others: NN_RAW at once). `flags` as of recv/send; for read/write 0. */
+int nn_recv(struct nn_io *io, int fd, const struct iovec *iov, int count, int flags);
+int nn_send(struct nn_io *io, int fd, const struct iovec *iov, int count, int flags);
+
+/* As recvmsg/sendmsg: fill msg_namelen, msg_flags and control data (TCP_INQ). A message with SCM_RIGHTS is the front end's
+ * business (see nn_passing) and goes to the kernel. */
+int nn_recvmsg(struct nn_io *io, int fd, struct msghdr *msg, int flags);
+int nn_sendmsg(struct nn_io *io, int fd, const struct msghdr *msg, int flags);
+
+/* sendfile(2) to a stream; splice(2) from or to one. */
+int nn_sendfile(struct nn_io *io, int out, int in, off_t *offset, size_t count);
+int nn_splice(struct nn_io *io, int in, off_t *in_offset, int out, off_t *out_offset, size_t count, unsigned flags);
+
+/* NN_RAW: the real call has been made; `outcome` is its return value or -errno. */
+void nn_raw_done(struct nn_io *io, long outcome);
+
+/* ioctl FIONREAD / SIOCOUTQ / SIOCOUTQNSD. NN_DONE: *value set. */
+int nn_inq(struct nn_io *io, int fd, int *value);
+int nn_outq(struct nn_io *io, int fd, int *value);
+
+/* ---- life of a connection --------------------------------------------------------------------------------------- */
+
+void nn_listening(int fd);                   /* after listen() succeeded */
+void nn_accepted(int listener, int fd);      /* after accept() returned fd */
+void nn_connecting(int fd, const struct sockaddr *address, socklen_t length); /* before connect() */
+void nn_connected(int fd, long outcome);     /* after connect(): 0 or -errno (EINPROGRESS counts as begun) */
+
+/* shutdown(2) and close(2), made by the core: returns 0 or -errno. For every kind of descriptor. Closing a hidden one is
+ * -EBADF. */
+long nn_shutdown(int fd, int how);
+long nn_close(int fd);
+long nn_close_range(unsigned first, unsigned last, unsigned flags);
+
+/* `fd` is about to be closed or replaced by a call the front end makes itself (dup2 onto it, fclose, ...): the core lets
+ * go of it now, telling the peer if this was the last. A hidden descriptor in the way moves elsewhere. */
+void nn_let_go(int fd);
+
+void nn_duplicated(int old, int fd); /* after dup, dup2, dup3, F_DUPFD*: both name the same thing now */
+void nn_appeared(int fd); /* a number came back from a call that makes descriptors (open, socket, pipe, eventfd, epoll_create,
+			   * recvmsg with SCM_RIGHTS...): whatever we knew under it is gone */
+
+/* The connection must stay on, or return to, TCP for good. `reason` from enum nn_reason (state.h). Waits briefly for the
+ * peer when unread bytes must come again. */
+void nn_stay_tcp(int fd, int reason);
+void nn_passing(int fd); /* fd is about to be passed by SCM_RIGHTS or shown to another process */
+
+/* After a successful setsockopt, and around getsockopt. nn_getsockopt answers NN_DONE with *value for what the kernel
+ * cannot know (SO_ERROR of a reset stream). nn_setsockopt before: >0 nothing, -errno: fail with it. */
+void nn_setsockopt(int fd, int level, int option, const void *value, socklen_t length);
+int nn_getsockopt(struct nn_io *io, int fd, int level, int option, void *value, socklen_t *length);
+
+/* ---- processes -------------------------------------------------------------------------------------------------- */
+
+void nn_fork_prepare(void);
+void nn_fork_parent(bool failed);
+void nn_fork_child(void);
+bool nn_in_vfork_child(void); /* the address space belongs to a parent that waits: change none of its state */
+
+/* Before exec: streams whose descriptor survives it go down. nn_exec_failed when exec returned. */
+void nn_exec(void);
+void nn_exec_failed(void);
+
+/* Before posix_spawn, popen, system...: the same for what the new program would inherit while this one lives on. */
+void nn_spawning(void);
+
+/* ---- readiness -------------------------------------------------------------------------------------------------- */
+
+/* NN_RAW when no descriptor needs the core. `timeout` NULL: for ever. It is not modified. */
+int nn_poll(struct nn_io *io, struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask);
+int nn_select(struct nn_io *io, int count, fd_set *in, fd_set *out, fd_set *except, const struct timespec *timeout,
+	const sigset_t *mask);
+
+void nn_epoll_created(int epfd);
+long nn_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event); /* makes the call; 0 or -errno */
+int nn_epoll_wait(struct nn_io *io, int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
+	const sigset_t *mask);
+
+#endif
