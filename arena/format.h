@@ -5,8 +5,8 @@
  * Two kinds of memory are shared between processes, both as sealed memfds (or files of the chosen backend) that
  * only their owner can write:
  *
- *   board   one for each process, shown to every peer. It holds nothing secret: how many of the owner's threads spin
- *           and which of its waiters sleep.
+ *   board   one for each process, shown to every peer. It holds nothing secret: which of the owner's waiters spin and
+ *           which sleep.
  *   region  one for each ordered pair of processes, shown to that one peer. It holds the end blocks of the owner's
  *           ends and the rings the owner writes.
  *
@@ -58,21 +58,24 @@ struct arena_header {
 /* ---- board ---------------------------------------------------------------------------------------------------- */
 
 #define BOARD_SLOTS 256u
-#define BOARD_BELLS 8u /* slots 0..7 have an eventfd that peers receive; the others a datagram socket */
-#define BOARD_NAME_MAX 64u
+#define BOARD_BELLS 8u /* slots 0..7 have an eventfd that peers receive; the others a datagram socket, see board.name */
 
-/* One waiter. Writer: owner. `asleep` is 0 while awake, else the number of this sleep, never reused: a peer rings
- * a doorbell once a sleep. */
+/* One waiter: a thread that waits, or an epoll set. Writer: owner. `asleep` is 0 while awake, else the number of this
+ * sleep, never reused: a peer rings a doorbell once a sleep. `spinning` is when it was last seen spinning
+ * (CLOCK_MONOTONIC, ns), 0 when it does not: a spinner that was killed ages out. */
 struct board_slot {
 	alignas(ARENA_LINE) _Atomic uint64_t asleep;
-	uint64_t reserved[7];
+	_Atomic uint64_t spinning;
+	_Atomic uint64_t holder; /* thread id that holds the slot, 0 free; of no interest to peers */
+	uint64_t reserved[5];
 };
 
+/* A board serves the process that made it and the children it forks. */
 struct board {
 	struct arena_header header;
-	/* Writer: owner. Threads of the owner that spin now, and when that was last true (CLOCK_MONOTONIC, ns). */
-	alignas(ARENA_LINE) _Atomic uint64_t spinners;
-	_Atomic uint64_t spin_stamp;
+	/* Writer: owner. */
+	alignas(ARENA_LINE) uint64_t name[2]; /* random; names the datagram doorbells of slots from BOARD_BELLS on */
+	_Atomic uint64_t slots_used;          /* slots[] ever used so far */
 	alignas(ARENA_LINE) uint64_t guard0[8];
 	struct board_slot slots[BOARD_SLOTS];
 };
@@ -153,7 +156,8 @@ struct region {
 
 ARENA_ASSERT_AT(struct arena_header, length, 48);
 ARENA_ASSERT_AT(struct arena_header, checksum, 120);
-ARENA_ASSERT_AT(struct board, spinners, 128);
+ARENA_ASSERT_AT(struct board, name, 128);
+ARENA_ASSERT_AT(struct board, slots_used, 144);
 ARENA_ASSERT_AT(struct board, slots, 256);
 ARENA_ASSERT_AT(struct end_block, tail, 0);
 ARENA_ASSERT_AT(struct end_block, tx_flags, 8);

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Descriptors of our own in the application's table: high, close-on-exec, and not to be closed by it. */
+#ifndef SHIM_CORE_HIDDEN_H
+#define SHIM_CORE_HIDDEN_H
+
+/* Moves `fd` to a high number and remembers it as ours. Returns the new number; on failure -errno, and `fd` is closed.
+ * A negative `fd` is returned as it is, so that the result of the call that made it can be passed on. */
+int hidden_take(int fd);
+void hidden_close(int fd);
+
+/* The application wants the number: moves ours away. `moved` tells the owner by this table of pointers. */
+void hidden_watch(int *holder);   /* *holder holds a hidden number; keep it right when it moves */
+void hidden_unwatch(int *holder);
+void hidden_evict(int fd);
+
+#endif
