@@ -11,7 +11,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define FAMILY_INET 2
+#define LOOPBACK bpf_htonl(0x7f000001)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
@@ -27,7 +27,8 @@ int note_end(struct bpf_sock_ops *ops)
 {
 	struct sockmap_key key = { .local = ops->local_port, .remote = bpf_ntohl(ops->remote_port) };
 
-	if (ops->family != FAMILY_INET || ops->local_ip4 != bpf_htonl(0x7f000001) || ops->remote_ip4 != ops->local_ip4)
+	/* Not asked for the family: a dual-stack server sees 127.0.0.1 on an IPv6 socket. */
+	if (ops->local_ip4 != LOOPBACK || ops->remote_ip4 != LOOPBACK)
 		return 1;
 	if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB || ops->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		bpf_sock_hash_update(ops, &ends, &key, BPF_ANY);

@@ -17,6 +17,7 @@ class Measurement:
     values: dict        # by metric name
     evidence: Evidence
     cpu_us: int         # both ends
+    operations: float   # about how many there were
     disturbed: str | None
 
 
@@ -63,7 +64,8 @@ def measure(workload, peer, build, seconds, rate=None):
         except (ValueError, KeyError, AttributeError, IndexError) as error:
             raise Fault(f"the load printed something else: {error!r}"[:300]) from error
         return Measurement(values, peer.evidence(folder, workload),
-                           round((cpu + after.server - before.server) * 1e6), disturbance(before, after, elapsed))
+                           round((cpu + after.server - before.server) * 1e6), parsed["rate"] * elapsed,
+                           disturbance(before, after, elapsed))
     finally:
         for process in (load, server):
             end(process, 1)

@@ -33,8 +33,10 @@ class Series:
         values = [getattr(m.evidence, name) for m in self.measurements]
         return statistics.median_low(values) if values and None not in values else None
 
-    def cpu_us(self):
-        return statistics.median([m.cpu_us for m in self.measurements]) if self.measurements else None
+    def cpu_us_each(self):
+        """CPU of both ends per operation."""
+        values = [m.cpu_us / m.operations for m in self.measurements if m.operations]
+        return statistics.median(values) if values else None
 
 
 class Session:

@@ -20,7 +20,7 @@ def _digits(value):
         return f"{value:.0f}"
     if abs(value) >= 9.995:
         return f"{value:.1f}"
-    return f"{value:.2f}"
+    return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
 def times(value):
@@ -47,8 +47,8 @@ def print_rows(rows, widths, out, left=2):
 
 
 HEADER = ("workload", "peer", "value", "unit", "min..max", "x tcp", "x limit", "p50 us", "p99 us", "p50 x tcp",
-          "streams", "by ring", "cpu us/s", "repeats")
-WIDTHS = (18, 7, 6, 4, 13, 6, 7, 6, 6, 9, 7, 7, 8, 7)
+          "streams", "by ring", "cpu us/op", "repeats")
+WIDTHS = (18, 7, 6, 4, 13, 6, 7, 6, 6, 9, 7, 7, 9, 7)
 
 
 def series_row(series, all_series):
@@ -66,5 +66,5 @@ def series_row(series, all_series):
     return (series.workload.name, series.peer.name, number(series.median(metric)), metric.unit,
             f"{number(min(values))}..{number(max(values))}", against("tcp"), against("limit"),
             percentile(series, P50), percentile(series, P99), against("tcp", P50),
-            str(series.evidence("streams")), share(series), number(series.cpu_us()),
+            str(series.evidence("streams")), share(series), number(series.cpu_us_each()),
             str(series.repeats) + ("!" * bool(series.disturbed)))

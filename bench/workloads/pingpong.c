@@ -86,11 +86,22 @@ static int open_socket(bool server)
 	return fd;
 }
 
+/* A blocking socket that is in a sockmap is sometimes woken with nothing to read, and recv then returns EAGAIN. */
+static ssize_t recv_some(int fd, char *to, size_t size)
+{
+	ssize_t n;
+
+	do
+		n = recv(fd, to, size, 0);
+	while (n < 0 && errno == EAGAIN && !ended);
+	return n;
+}
+
 /* All of @size bytes, or false at the end of the stream, on an error or when told to end. */
 static bool read_all(int fd, size_t size)
 {
 	for (size_t done = 0; done < size;) {
-		ssize_t n = recv(fd, buffer + done, size - done, 0);
+		ssize_t n = recv_some(fd, buffer + done, size - done);
 
 		if (n <= 0)
 			return false;
@@ -125,7 +136,7 @@ static void serve_blocking(int listener)
 		if (fd < 0)
 			continue;
 		if (mode_is("stream")) {
-			while (recv(fd, buffer, opt.size, 0) > 0)
+			while (recv_some(fd, buffer, opt.size) > 0)
 				continue;
 			write_all(fd, 1);
 		} else {
