@@ -33,15 +33,15 @@ NN_CFLAGS := -std=gnu17 -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes -
 NN_LDFLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(if $(COVERAGE),--coverage)
 
 # What rules.mk files add to.
-targets :=      # built by `make all`
-tests-fast :=   # phony targets that `make test` runs, each prints TAP-like or cmocka results; see scripts/test
-checks :=       # phony targets of `make check`: freestanding, layers, exports
-installs :=     # triples SOURCE:MODE:DESTINATION (relative to $(PREFIX))
-tidy-src :=     # C files for `make tidy`
-help-text :=
+targets :=       # built by `make all`
+test-programs := # built for tests only
+tests-fast :=    # what `make test` runs: executables with a slash in their name or phony targets, see scripts/test
+checks :=        # phony targets of `make check`
+installs :=      # triples SOURCE:MODE:DESTINATION (relative to $(PREFIX))
+tidy-src :=      # C files for `make tidy`
 
 .PHONY: all
-all: build-all
+all: build-all ## build everything (the default)
 
 include arena/rules.mk
 include shim/rules.mk
@@ -56,7 +56,49 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(NN_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-clean:
+clean: ## remove everything built
 	$(Q)rm -rf build
+
+.PHONY: help test test-run check check-freestanding check-layers check-man tidy install uninstall
+
+help: ## list the targets
+	@echo 'make TARGET [VARIABLE=VALUE]...'; echo
+	@grep -hE '^[a-z-]+:.*## ' $(wildcard Makefile */rules.mk */*/rules.mk) | sort -u | \
+		sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
+	@echo; sed -nE 's/^#   /  /p' Makefile
+
+# ---- tests -------------------------------------------------------------------------------------------------------
+test: ## install what is missing, build, run every fast test
+	$(Q)scripts/setup test
+	+$(Q)$(MAKE) --no-print-directory test-run
+
+test-run: build-all
+	+$(Q)$(MAKE) --no-print-directory test-programs
+	+$(Q)BUILD=$(abspath $(BUILD)) scripts/test $(if $(filter 1,$(V)),-v) $(checks) $(tests-fast)
+
+# ---- what must stay true of the code ------------------------------------------------------------------------------
+checks += check-freestanding check-layers check-man
+check: $(checks) ## the core is freestanding, layers point one way, the exports and the manual are complete
+
+check-freestanding: $(shim-core-obj) $(arena-obj) $(arena-lib)
+	$(Q)scripts/check-freestanding $(shim-core-obj) $(arena-obj) -- $(arena-lib)
+
+check-layers:
+	$(Q)scripts/check-layers
+
+check-man: $(BUILD)/notnets
+	$(Q)scripts/check-man $(BUILD)/notnets
+
+tidy: ## clang-tidy and cppcheck
+	$(Q)scripts/tidy $(tidy-src)
+
+# ---- installation -------------------------------------------------------------------------------------------------
+destination = $(DESTDIR)$(PREFIX)/$(word 3,$(subst :, ,$(1)))
+
+install: build-all ## install library, command and manual under $(DESTDIR)$(PREFIX)
+	$(Q)set -e; $(foreach i,$(installs),install -D -m $(word 2,$(subst :, ,$(i))) $(word 1,$(subst :, ,$(i))) '$(call destination,$(i))';)
+
+uninstall: ## remove what install put there
+	$(Q)rm -f $(foreach i,$(installs),'$(call destination,$(i))')
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# The tiers of tests. tests/unit/test_*.c are programs of their own, one for each file; every other folder has an executable
+# `run` that obeys scripts/test. A tier's folder may have a rules.mk that adds to test-programs what `run` needs built.
+-include $(wildcard tests/*/rules.mk)
+
+unit-src := $(filter-out tests/unit/test_arena_%,$(wildcard tests/unit/test_*.c))
+unit-tests := $(unit-src:%.c=$(BUILD)/%)
+unit-libs := $(BUILD)/libnncmd.a $(BUILD)/libnncore.a $(arena-lib)
+tidy-src += $(unit-src)
+
+$(unit-tests): $(BUILD)/%: $(BUILD)/%.o $(unit-libs)
+	$(call say,LINK,$@)$(CC) $(NN_LDFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(unit-libs) -Wl,--end-group -lcmocka
+
+unit-tests += $(arena-tests)
+
+# Time limits in seconds, where 300 are not right.
+limit-model := 180
+limit-stress := 180
+limit-suites := 480
+tier = $(addsuffix $(addprefix :,$(limit-$(1))),$(wildcard tests/$(1)/run tests/$(1)/check))
+
+tiers := command model conformance programs stress suites
+run-tests = BUILD=$(abspath $(BUILD)) scripts/test $(if $(filter 1,$(V)),-v)
+
+# What a tier is for, for `make help`.
+.PHONY: unit $(tiers) sanitize sanitize-variant
+unit: $(unit-tests) ## unit tests of core, arena and command
+	+$(Q)$(run-tests) $(unit-tests)
+command: ## the notnets command, end to end
+model: ## the state machine of the switch, checked by SPIN
+conformance: ## socket scripts, every result the same on TCP and on the shim
+programs: ## unmodified programs, with the shim at both ends, either and neither
+stress: ## random sizes, kills and switches, checksummed
+suites: ## Python's own tests, with and without the shim
+$(tiers): build-all
+	+$(Q)$(MAKE) --no-print-directory test-programs
+	+$(Q)$(run-tests) $(or $(call tier,$@),$(error there is no tests/$@/run))
+
+sanitize: ## unit tests built with address, undefined and thread sanitizers
+	+$(Q)$(MAKE) --no-print-directory SANITIZE=address,undefined sanitize-variant
+	+$(Q)$(MAKE) --no-print-directory SANITIZE=thread sanitize-variant
+sanitize-variant: $(unit-tests)
+	+$(Q)BUILD=$(abspath $(BUILD)) scripts/test -v $(unit-tests)
+
+.PHONY: test-programs
+test-programs: $(test-programs) $(unit-tests)
+
+tests-fast += $(unit-tests) $(foreach t,$(tiers),$(call tier,$(t))) sanitize:480
