@@ -8,6 +8,9 @@ CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 BPF_CLANG ?= clang
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool /usr/local/sbin/bpftool) bpftool)
 
+bench-pingpong-src := $(wildcard bench/workloads/pingpong*.c)
+tidy-src += $(bench-pingpong-src) bench/peers/limit.c
+
 .PHONY: bench bench-programs demo
 bench: build-all bench-programs ## build the library and the load programs of bench/run
 
@@ -15,10 +18,10 @@ bench-programs: $(bench-programs)
 
 demo: ## install what is missing, build, show unmodified programs over TCP and over shared memory
 	$(Q)scripts/setup demo
-	$(Q)$(MAKE) --no-print-directory build-all bench-programs
+	$(Q)$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc)) build-all bench-programs
 	$(Q)bench/demo
 
-$(BENCH)/pingpong: $(BUILD)/bench/workloads/pingpong.o
+$(BENCH)/pingpong: $(bench-pingpong-src:%.c=$(BUILD)/%.o)
 $(BENCH)/limit: $(BUILD)/bench/peers/limit.o
 $(BENCH)/pingpong $(BENCH)/limit:
 	$(call say,LD,$@)$(CC) $(NN_LDFLAGS) $(LDFLAGS) -o $@ $^

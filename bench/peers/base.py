@@ -12,6 +12,7 @@ class Evidence:
     streams: int = 0            # connections that carried their bytes otherwise than by TCP
     ring_bytes: int = 0
     tcp_bytes: int | None = None    # None: nobody counted
+    details: dict = dataclasses.field(default_factory=dict)     # whatever else the peer counted, for people
 
 
 class Peer:

@@ -148,7 +148,10 @@ static void stream(uint64_t start, uint64_t end, size_t size, size_t slot)
 int main(int argc, char **argv)
 {
 	static const struct option known[] = {
-		{ "mode", 1, NULL, 'm' }, { "size", 1, NULL, 's' }, { "seconds", 1, NULL, 't' }, { NULL, 0, NULL, 0 },
+		{"mode", 1, NULL, 'm'},
+		{"size", 1, NULL, 's'},
+		{"seconds", 1, NULL, 't'},
+		{NULL, 0, NULL, 0},
 	};
 	const char *mode = "pingpong";
 	size_t size = 64, slot;
@@ -158,10 +161,18 @@ int main(int argc, char **argv)
 
 	for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
 		switch (c) {
-		case 'm': mode = optarg; break;
-		case 's': size = strtoul(optarg, NULL, 0); break;
-		case 't': seconds = atof(optarg); break;
-		default: fputs("usage: limit [--mode pingpong|stream] [--size BYTES] [--seconds S]\n", stderr); return 2;
+		case 'm':
+			mode = optarg;
+			break;
+		case 's':
+			size = strtoul(optarg, NULL, 0);
+			break;
+		case 't':
+			seconds = atof(optarg);
+			break;
+		default:
+			fputs("usage: limit [--mode pingpong|stream] [--size BYTES] [--seconds S]\n", stderr);
+			return 2;
 		}
 	}
 	streaming = strcmp(mode, "stream") == 0;

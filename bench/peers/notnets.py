@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The shim at both ends, with the proof from its own reports that the bytes went through rings."""
+import collections
 import json
 import os
 
 from bench.peers.base import Evidence, Fault, Peer
+
+
+COUNTERS = ("connections", "switched_up", "switched_down", "doorbells_rung", "doorbells_heard", "spins", "spin_hits",
+            "sleeps")
 
 
 class NotNets(Peer):
@@ -33,11 +38,14 @@ class NotNets(Peer):
 
         def total(key):
             return sum(report.get(key, 0) for report in reports)
+        reasons = collections.Counter()
+        for report in reports:
+            reasons.update(report.get("reasons", {}))
         # Every stream is in the report of each of its ends, every byte sent at one end and received at the other.
         evidence = Evidence(streams=(total("streams") + 1) // 2,
                             ring_bytes=max(total("tx_ring"), total("rx_ring")),
-                            tcp_bytes=max(total("tx_tcp"), total("rx_tcp")))
+                            tcp_bytes=max(total("tx_tcp"), total("rx_tcp")),
+                            details={**{key: total(key) for key in COUNTERS}, **reasons})
         if not workload.may_stay and (not total("switched_up") or not evidence.ring_bytes):
-            reasons = {text for report in reports for text in report.get("reasons", {})}
             raise Fault("nothing was switched" + (": " + "; ".join(sorted(reasons)) if reasons else ""))
         return evidence

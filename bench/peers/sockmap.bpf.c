@@ -25,7 +25,7 @@ __u64 redirected = 0;
 SEC("sockops")
 int note_end(struct bpf_sock_ops *ops)
 {
-	struct sockmap_key key = { .local = ops->local_port, .remote = bpf_ntohl(ops->remote_port) };
+	struct sockmap_key key = {.local = ops->local_port, .remote = bpf_ntohl(ops->remote_port)};
 
 	/* Not asked for the family: a dual-stack server sees 127.0.0.1 on an IPv6 socket. */
 	if (ops->local_ip4 != LOOPBACK || ops->remote_ip4 != LOOPBACK)
@@ -38,9 +38,10 @@ int note_end(struct bpf_sock_ops *ops)
 SEC("sk_msg")
 int redirect(struct sk_msg_md *msg)
 {
-	struct sockmap_key key = { .local = bpf_ntohl(msg->remote_port), .remote = msg->local_port };
+	struct sockmap_key key = {.local = bpf_ntohl(msg->remote_port), .remote = msg->local_port};
 
-	/* Once per send from either end, so two CPUs at once: a lost count is harmless, a locked add would be in the way. */
+	/* Once per send from either end, so two CPUs at once: a lost count is harmless, a locked add would be in the
+	 * way. */
 	redirected++;
 	return bpf_msg_redirect_hash(msg, &ends, &key, BPF_F_INGRESS);
 }

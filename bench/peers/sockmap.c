@@ -33,7 +33,8 @@ int main(int argc, char **argv)
 	bpf = sockmap_bpf__open_and_load();
 	if (!bpf)
 		return fail("loading the programs", errno);
-	error = bpf_prog_attach(bpf_program__fd(bpf->progs.redirect), bpf_map__fd(bpf->maps.ends), BPF_SK_MSG_VERDICT, 0);
+	error = bpf_prog_attach(
+		bpf_program__fd(bpf->progs.redirect), bpf_map__fd(bpf->maps.ends), BPF_SK_MSG_VERDICT, 0);
 	if (error)
 		return fail("attaching sk_msg", errno);
 	link = bpf_program__attach_cgroup(bpf->progs.note_end, cgroup);

@@ -31,7 +31,9 @@ def measure(workload, peer, build, seconds, rate=None):
     """Measure once. Raises Fault, in plain words, where there is no figure."""
     folder = tempfile.mkdtemp(prefix="notnets-bench-")
     place = Place(peer.family, folder, free_port(), build)
-    environment = dict(os.environ, **peer.environment(folder))
+    # Whoever calls may have the shim preloaded already; plain TCP must stay plain.
+    environment = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "NOTNETS_REPORT")}
+    environment.update(peer.environment(folder))
     server = load = None
     try:
         with open(os.path.join(folder, "server.out"), "wb") as server_out, \
