@@ -67,9 +67,21 @@ void arena_disown(struct arena *arena);
 
 struct region *arena_region(struct arena *arena);
 
+/* Around fork(), in this order: prepare before it, then parent or child after it in the thread that called prepare.
+ * Nothing else of the arena may be called in between. The child can then create arenas of its own; those that it
+ * inherited it disowns. A child of vfork, or one that only goes on to exec, needs none of it. */
+void arena_fork_prepare(void);
+void arena_fork_parent(void);
+void arena_fork_child(void);
+
 /* Maps a peer's region to read, checking that it cannot be shrunk or written by a third party (seals), its size and
  * header. *length gets the mapped length. -EPROTO as above. */
 int region_attach(const struct arena_share *share, const struct region **region, uint64_t *length);
+
+/* The same for a process that is itself configured to use `mine`: also takes unsealed memory, if it lies in the same
+ * directory's file system or on the same device. The owner of such memory can make its readers die of SIGBUS. */
+int region_attach_from(const struct arena_backend *mine, const struct arena_share *share, const struct region **region,
+		       uint64_t *length);
 void region_detach(const struct region *region, uint64_t length);
 
 /* Takes a free end block: zeroed, cookie set last (never 0). Returns its number (0..REGION_ENDS-1) or -ENOSPC. */
@@ -80,6 +92,9 @@ void arena_end_free(struct arena *arena, unsigned number);
  * 0 when there is no room. arena_ring_free takes what alloc returned. */
 uint64_t arena_ring_alloc(struct arena *arena, uint64_t bytes);
 void arena_ring_free(struct arena *arena, uint64_t offset);
+
+/* Gives freed memory back to the system now, as far as the backing can, instead of a second or more later. */
+void arena_trim(struct arena *arena);
 
 /* True when a ring of 2^log2 bytes at `offset` lies wholly in the ring part of a region of `length` bytes. */
 static inline bool region_ring_valid(uint64_t length, uint64_t offset, unsigned log2)

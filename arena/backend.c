@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See backend.h. */
+#include "backend.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sys.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* A memfd costs what is touched; the others may take all of it from a pool. */
+#define LENGTH_MEMFD (1ull << 30)
+#define LENGTH_POOL (64ull << 20)
+
+static bool same(const char *text, const char *word)
+{
+	while (*text && *text == *word) {
+		text++;
+		word++;
+	}
+	return *text == *word;
+}
+
+int arena_backend_parse(const char *text, struct arena_backend *backend)
+{
+	/* newfstatat's mode is all we need, and struct stat has the kernel's layout on 64-bit architectures. */
+	struct stat status;
+	int error;
+
+	*backend = (struct arena_backend){.kind = ARENA_MEMFD};
+	if (!text)
+		return -EINVAL;
+	if (same(text, "memfd"))
+		return 0;
+	if (same(text, "hugetlb")) {
+		backend->kind = ARENA_HUGETLB;
+		return 0;
+	}
+	if (text[0] != '/')
+		return -EINVAL;
+	error = (int)arena_sys4(SYS_newfstatat, AT_FDCWD, text, &status, 0);
+	if (error)
+		return error;
+	if (S_ISDIR(status.st_mode))
+		backend->kind = ARENA_DIR;
+	else if (S_ISCHR(status.st_mode))
+		backend->kind = ARENA_DEVICE;
+	else
+		return -ENOTDIR;
+	error = (int)arena_sys3(SYS_faccessat, AT_FDCWD, text, backend->kind == ARENA_DIR ? R_OK | W_OK | X_OK : R_OK | W_OK);
+	if (error)
+		return error;
+	backend->path = text;
+	return 0;
+}
+
+int backing_check_limit(uint64_t length)
+{
+	struct rlimit limit;
+	int error = (int)arena_sys4(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, &limit);
+
+	return error ? error : limit.rlim_cur < length ? -EFBIG : 0;
+}
+
+int backing_create(const struct arena_backend *backend, uint64_t length, struct backing *backing)
+{
+	int error;
+
+	if (length == 0)
+		length = backend->kind == ARENA_MEMFD ? LENGTH_MEMFD : LENGTH_POOL;
+	if (length > 1ull << 40)
+		return -EFBIG;
+	switch (backend->kind) {
+	case ARENA_MEMFD:
+		error = backing_memfd("notnets-region", false, length, backing);
+		break;
+	case ARENA_HUGETLB:
+		error = backing_memfd("notnets-region", true, length, backing);
+		break;
+	case ARENA_DIR:
+		error = backing_dir(backend->path, length, backing);
+		break;
+	case ARENA_DEVICE:
+		error = backing_device(backend->path, length, backing);
+		break;
+	default:
+		return -EINVAL;
+	}
+	if (error)
+		return error;
+	/* A core dump would carry the rings along. */
+	arena_sys3(SYS_madvise, backing->base, backing->length, MADV_DONTDUMP);
+	return 0;
+}
+
+void backing_destroy(const struct arena_backend *backend, struct backing *backing)
+{
+	arena_sys_munmap(backing->base, backing->length);
+	if (backing->device_slot >= 0)
+		backing_device_release(backend->path, backing);
+}
+
+int backing_populate(const struct backing *backing, uint64_t at, uint64_t length)
+{
+	uint64_t start = at & ~(backing->grain - 1);
+	uint64_t end = (at + length + backing->grain - 1) & ~(backing->grain - 1);
+
+	if (!backing->populate)
+		return 0;
+	return (int)arena_sys3(SYS_madvise, (char *)backing->base + start, end - start, MADV_POPULATE_WRITE);
+}
+
+bool backing_punch(const struct backing *backing, uint64_t at, uint64_t length)
+{
+	return backing->punch && arena_sys3(SYS_madvise, (char *)backing->base + at, length, MADV_REMOVE) == 0;
+}
