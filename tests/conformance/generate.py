@@ -1,0 +1,1 @@
+def make(seed, tolerant=False): pass

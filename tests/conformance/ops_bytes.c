@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Operations that move bytes, and those that ask how many there are. */
+#include "tests/conformance/player.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+ssize_t __recv_chk(int fd, void *buffer, size_t n, size_t size, int flags);
+ssize_t __read_chk(int fd, void *buffer, size_t n, size_t size);
+
+/* ---- sending ---------------------------------------------------------------------------------------------------- */
+
+/* send FD DATA [FLAGS] */
+static void op_send(struct call *call)
+{
+	size_t length;
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	say_result(call, send(fd, data, length, arg_flags(call, 3)));
+	free(data);
+}
+
+/* write FD DATA */
+static void op_write(struct call *call)
+{
+	size_t length;
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	say_result(call, write(fd, data, length));
+	free(data);
+}
+
+/* Cuts data into up to four pieces, an empty one among them. */
+static int cut(struct iovec *iov, uint8_t *data, size_t length)
+{
+	size_t first = length / 3, second = length / 2 - first;
+	iov[0] = (struct iovec){data, first};
+	iov[1] = (struct iovec){data + first, 0};
+	iov[2] = (struct iovec){data + first, second};
+	iov[3] = (struct iovec){data + first + second, length - first - second};
+	return 4;
+}
+
+/* writev FD DATA */
+static void op_writev(struct call *call)
+{
+	size_t length;
+	struct iovec iov[4];
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	int count = cut(iov, data, length);
+	say_result(call, writev(fd, iov, count));
+	free(data);
+}
+
+/* sendmsg FD DATA [FLAGS] */
+static void op_sendmsg(struct call *call)
+{
+	size_t length;
+	struct iovec iov[4];
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)cut(iov, data, length)};
+	say_result(call, sendmsg(fd, &msg, arg_flags(call, 3)));
+	free(data);
+}
+
+/* sendto FD DATA [FLAGS]: with an address, which TCP ignores */
+static void op_sendto(struct call *call)
+{
+	size_t length;
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(9)};
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	say_result(call, sendto(fd, data, length, arg_flags(call, 3), (struct sockaddr *)&address, sizeof address));
+	free(data);
+}
+
+/* sendmmsg FD DATA [FLAGS]: three messages, each DATA */
+static void op_sendmmsg(struct call *call)
+{
+	size_t length;
+	struct iovec iov[4];
+	struct mmsghdr messages[3];
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	int count = cut(iov, data, length);
+	memset(messages, 0, sizeof messages);
+	for (int i = 0; i < 3; i++)
+		messages[i].msg_hdr = (struct msghdr){.msg_iov = iov, .msg_iovlen = (size_t)count};
+	int sent = sendmmsg(fd, messages, 3, arg_flags(call, 3));
+	say_result(call, sent);
+	for (int i = 0; i < sent; i++)
+		say(call, " %u", messages[i].msg_len);
+	free(data);
+}
+
+/* sendall FD DATA: until all is written or an error comes */
+static void op_sendall(struct call *call)
+{
+	size_t length, done = 0;
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	while (done < length) {
+		ssize_t n = send(fd, data + done, length - done, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			say(call, "%s ", strerrorname_np(errno));
+			break;
+		}
+		done += (size_t)n;
+	}
+	say(call, "%zu <%016llx>", done, (unsigned long long)hash_bytes(HASH_START, data, done));
+	free(data);
+}
+
+/* fill FD: sends without blocking until there is no room. How much fits is the transport's business. */
+static void op_fill(struct call *call)
+{
+	uint64_t total = 0, hash = HASH_START;
+	int fd = arg_fd(call, 1);
+	uint8_t chunk[3000];
+	for (int idle = 0; idle < 8;) {
+		for (size_t i = 0; i < sizeof chunk; i++)
+			chunk[i] = (uint8_t)((total + i) * 31 >> 3);
+		ssize_t n = send(fd, chunk, sizeof chunk, MSG_DONTWAIT);
+		if (n < 0 && errno == EAGAIN) {
+			idle++; /* the receiver's window may just be growing */
+			usleep(5000);
+			continue;
+		}
+		if (n < 0) {
+			say_result(call, n);
+			return;
+		}
+		idle = 0;
+		hash = hash_bytes(hash, chunk, (size_t)n);
+		total += (uint64_t)n;
+	}
+	say(call, "full #%llu:%016llx", (unsigned long long)total, (unsigned long long)hash);
+}
+
+/* sendfile FD SIZE[@SEED] [OFFSET]: from a file that holds just that */
+static void op_sendfile(struct call *call)
+{
+	size_t length;
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	FILE *file = tmpfile();
+	off_t offset = arg_number(call, 3, 0);
+	if (!file || fwrite(data, 1, length, file) != length || fflush(file))
+		say_error(call, "tmpfile");
+	else if (call->argc > 3) {
+		say_result(call, sendfile(fd, fileno(file), &offset, length));
+		say(call, " offset %ld", (long)offset);
+	} else {
+		lseek(fileno(file), 0, SEEK_SET);
+		say_result(call, sendfile(fd, fileno(file), NULL, length));
+		say(call, " position %ld", (long)lseek(fileno(file), 0, SEEK_CUR));
+	}
+	if (file)
+		fclose(file);
+	free(data);
+}
+
+/* ---- receiving -------------------------------------------------------------------------------------------------- */
+
+static void received(struct call *call, ssize_t n, const uint8_t *data, size_t size)
+{
+	int error = errno;
+	say_result(call, n);
+	if (n > 0)
+		say_data(call, data, (size_t)n < size ? (size_t)n : size);
+	errno = error;
+}
+
+/* recv FD SIZE [FLAGS] */
+static void op_recv(struct call *call)
+{
+	size_t size = (size_t)arg_number(call, 2, 4096);
+	int fd = arg_fd(call, 1), flags = arg_flags(call, 3);
+	uint8_t *data = calloc(1, size + 1);
+	ssize_t n = recv(fd, data, size, flags);
+	received(call, n, data, flags & MSG_TRUNC ? 0 : size);
+	free(data);
+}
+
+/* recvchk FD SIZE [FLAGS]: the fortified one; readchk FD SIZE */
+static void op_recvchk(struct call *call)
+{
+	size_t size = (size_t)arg_number(call, 2, 4096);
+	int fd = arg_fd(call, 1);
+	uint8_t *data = calloc(1, size + 1);
+	received(call, __recv_chk(fd, data, size, size + 1, arg_flags(call, 3)), data, size);
+	free(data);
+}
+
+static void op_readchk(struct call *call)
+{
+	size_t size = (size_t)arg_number(call, 2, 4096);
+	int fd = arg_fd(call, 1);
+	uint8_t *data = calloc(1, size + 1);
+	received(call, __read_chk(fd, data, size, size + 1), data, size);
+	free(data);
+}
+
+/* read FD SIZE */
+static void op_read(struct call *call)
+{
+	size_t size = (size_t)arg_number(call, 2, 4096);
+	int fd = arg_fd(call, 1);
+	uint8_t *data = calloc(1, size + 1);
+	received(call, read(fd, data, size), data, size);
+	free(data);
+}
+
+/* readv FD SIZE */
+static void op_readv(struct call *call)
+{
+	size_t size = (size_t)arg_number(call, 2, 4096);
+	int fd = arg_fd(call, 1);
+	struct iovec iov[4];
+	uint8_t *data = calloc(1, size + 1);
+	received(call, readv(fd, iov, cut(iov, data, size)), data, size);
+	free(data);
+}
+
+/* recvfrom FD SIZE [FLAGS]: what becomes of the address is part of the outcome */
+static void op_recvfrom(struct call *call)
+{
+	size_t size = (size_t)arg_number(call, 2, 4096);
+	int fd = arg_fd(call, 1);
+	uint8_t *data = calloc(1, size + 1);
+	struct sockaddr_storage address;
+	socklen_t length = sizeof address;
+	memset(&address, 0x5a, sizeof address);
+	received(call, recvfrom(fd, data, size, arg_flags(call, 3), (struct sockaddr *)&address, &length), data, size);
+	say(call, " length %u family %x", length, address.ss_family);
+	free(data);
+}
+
+/* recvmsg FD SIZE [FLAGS] */
+static void op_recvmsg(struct call *call)
+{
+	size_t size = (size_t)arg_number(call, 2, 4096);
+	int fd = arg_fd(call, 1), flags = arg_flags(call, 3);
+	struct iovec iov[4];
+	char address[64], ancillary[256];
+	uint8_t *data = calloc(1, size + 1);
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)cut(iov, data, size), .msg_name = address,
+		.msg_namelen = sizeof address, .msg_control = ancillary, .msg_controllen = sizeof ancillary, .msg_flags = 0x77};
+	ssize_t n = recvmsg(fd, &msg, flags);
+	received(call, n, data, flags & MSG_TRUNC ? 0 : size);
+	if (n >= 0)
+		say(call, " flags %x name %u control %zu", msg.msg_flags, msg.msg_namelen, msg.msg_controllen);
+	for (struct cmsghdr *c = n >= 0 ? CMSG_FIRSTHDR(&msg) : NULL; c; c = CMSG_NXTHDR(&msg, c)) {
+		say(call, " cmsg %d %d", c->cmsg_level, c->cmsg_type);
+		if (c->cmsg_level == IPPROTO_TCP && c->cmsg_type == TCP_CM_INQ) {
+			int inq;
+			memcpy(&inq, CMSG_DATA(c), sizeof inq);
+			say(call, " inq %d", inq);
+		}
+	}
+	free(data);
+}
+
+/* recvmmsg FD SIZE COUNT [FLAGS] [TIMEOUT_MS] */
+static void op_recvmmsg(struct call *call)
+{
+	size_t size = (size_t)arg_number(call, 2, 64);
+	unsigned count = (unsigned)arg_number(call, 3, 2);
+	int fd = arg_fd(call, 1), flags = arg_flags(call, 4);
+	long ms = arg_number(call, 5, -1);
+	struct mmsghdr messages[8];
+	struct iovec iov[8];
+	struct timespec timeout = {ms / 1000, ms % 1000 * 1000000};
+	uint8_t *data = calloc(8, size + 1);
+	memset(messages, 0, sizeof messages);
+	for (unsigned i = 0; i < count && i < 8; i++) {
+		iov[i] = (struct iovec){data + i * size, size};
+		messages[i].msg_hdr = (struct msghdr){.msg_iov = &iov[i], .msg_iovlen = 1};
+	}
+	int n = recvmmsg(fd, messages, count, flags, ms >= 0 ? &timeout : NULL);
+	say_result(call, n);
+	for (int i = 0; i < n; i++) {
+		say(call, " %u", messages[i].msg_len);
+		say_data(call, data + (size_t)i * size, messages[i].msg_len);
+	}
+	free(data);
+}
+
+/* recvall FD SIZE [FLAGS]: until so many have come, or the end, or an error */
+static void op_recvall(struct call *call)
+{
+	size_t size = (size_t)arg_number(call, 2, 4096), done = 0;
+	int fd = arg_fd(call, 1), flags = arg_flags(call, 3);
+	uint8_t *data = calloc(1, size + 1);
+	const char *end = "";
+	while (done < size) {
+		ssize_t n = recv(fd, data + done, size - done, flags);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			end = n ? strerrorname_np(errno) : "EOF";
+			break;
+		}
+		done += (size_t)n;
+	}
+	say(call, "%zu", done);
+	say_data(call, data, done);
+	say(call, " %s", end);
+	free(data);
+}
+
+/* drain FD: all there is now, which must be what `fill` has sent: compared by the controller */
+static void op_drain(struct call *call)
+{
+	uint64_t total = 0, hash = HASH_START;
+	int fd = arg_fd(call, 1);
+	uint8_t chunk[5000];
+	const char *end = "empty";
+	for (int idle = 0; idle < 3;) {
+		ssize_t n = recv(fd, chunk, sizeof chunk, MSG_DONTWAIT);
+		if (n < 0 && errno == EAGAIN) {
+			idle++; /* what was held back by a closed window comes later */
+			usleep(20000);
+			continue;
+		}
+		if (n <= 0) {
+			end = n ? strerrorname_np(errno) : "EOF";
+			break;
+		}
+		idle = 0;
+		hash = hash_bytes(hash, chunk, (size_t)n);
+		total += (uint64_t)n;
+	}
+	say(call, "%s #%llu:%016llx", end, (unsigned long long)total, (unsigned long long)hash);
+}
+
+/* splicein FD SIZE: socket to pipe to memory; spliceout FD DATA: memory to pipe to socket */
+static void op_splicein(struct call *call)
+{
+	size_t size = (size_t)arg_number(call, 2, 4096);
+	int pipes[2], fd = arg_fd(call, 1);
+	uint8_t *data = calloc(1, size + 1);
+	if (pipe(pipes)) {
+		say_error(call, "pipe");
+		return;
+	}
+	ssize_t n = splice(fd, NULL, pipes[1], NULL, size, 0);
+	say_result(call, n);
+	if (n > 0 && read(pipes[0], data, (size_t)n) == n)
+		say_data(call, data, (size_t)n);
+	close(pipes[0]);
+	close(pipes[1]);
+	free(data);
+}
+
+static void op_spliceout(struct call *call)
+{
+	size_t length;
+	int pipes[2], fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	if (pipe(pipes) || write(pipes[1], data, length) != (ssize_t)length) {
+		say_error(call, "pipe");
+		return;
+	}
+	say_result(call, splice(pipes[0], NULL, fd, NULL, length, 0));
+	close(pipes[0]);
+	close(pipes[1]);
+	free(data);
+}
+
+/* ---- amounts ---------------------------------------------------------------------------------------------------- */
+
+static void amount(struct call *call, unsigned long request)
+{
+	int value = -7;
+	int result = ioctl(arg_fd(call, 1), request, &value);
+	if (result)
+		say_result(call, result);
+	else
+		say(call, "%d", value);
+}
+
+static void op_inq(struct call *call)
+{
+	amount(call, FIONREAD);
+}
+
+static void op_outq(struct call *call)
+{
+	amount(call, SIOCOUTQ);
+}
+
+static void op_outqnsd(struct call *call)
+{
+	amount(call, SIOCOUTQNSD);
+}
+
+/* atmark FD */
+static void op_atmark(struct call *call)
+{
+	say_result(call, sockatmark(arg_fd(call, 1)));
+}
+
+/* warm FD FIRST ROUNDS: one byte to and fro; FIRST is 1 at the end that begins */
+static void op_warm(struct call *call)
+{
+	int fd = arg_fd(call, 1);
+	long first = arg_number(call, 2, 0), rounds = arg_number(call, 3, 40);
+	uint8_t byte = 0;
+	for (long i = 0; i < rounds; i++) {
+		if (first && send(fd, &byte, 1, 0) != 1)
+			break;
+		if (recv(fd, &byte, 1, MSG_WAITALL) != 1)
+			break;
+		if (!first) {
+			byte++;
+			if (send(fd, &byte, 1, 0) != 1)
+				break;
+		}
+	}
+	say(call, "%u", byte);
+}
+
+const struct op ops_bytes[] = {{"send", op_send}, {"write", op_write}, {"writev", op_writev}, {"sendmsg", op_sendmsg},
+	{"sendto", op_sendto}, {"sendmmsg", op_sendmmsg}, {"sendall", op_sendall}, {"fill", op_fill},
+	{"sendfile", op_sendfile}, {"recv", op_recv}, {"recvchk", op_recvchk}, {"readchk", op_readchk}, {"read", op_read},
+	{"readv", op_readv}, {"recvfrom", op_recvfrom}, {"recvmsg", op_recvmsg}, {"recvmmsg", op_recvmmsg},
+	{"recvall", op_recvall}, {"drain", op_drain}, {"splicein", op_splicein}, {"spliceout", op_spliceout},
+	{"inq", op_inq}, {"outq", op_outq}, {"outqnsd", op_outqnsd}, {"atmark", op_atmark}, {"warm", op_warm},
+	{NULL, NULL}};
