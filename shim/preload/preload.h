@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the wrappers share. */
+#ifndef SHIM_PRELOAD_PRELOAD_H
+#define SHIM_PRELOAD_PRELOAD_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "shim/core/nn.h"
+#include "shim/preload/real.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* A second name of a function of the same file. */
+#if __has_attribute(copy)
+#define SAME_ATTRIBUTES(name) , copy(name)
+#else
+#define SAME_ATTRIBUTES(name)
+#endif
+#define ALIAS(alias_name, name) \
+	EXPORT extern __typeof__(name) alias_name __attribute__((alias(#name) SAME_ATTRIBUTES(name)))
+
+static inline bool is_stream(int fd)
+{
+	return __builtin_expect(nn_kind_of(fd) == NN_STREAM, 0);
+}
+
+static inline bool is_tracked(int fd)
+{
+	return __builtin_expect(nn_kind_of(fd) != NN_NONE, 0);
+}
+
+/* The core's answer in libc's convention. */
+static inline long answer(long result)
+{
+	if (result >= 0)
+		return result;
+	errno = (int)-result;
+	return -1;
+}
+
+/* Makes a real call after NN_RAW, and tells the core how it ended, be it by cancellation. */
+#define RAW_CALL(io, call) \
+	({ \
+		pthread_cleanup_push(raw_cancelled, &(io)); \
+		outcome_ = (call); \
+		pthread_cleanup_pop(0); \
+		nn_raw_done(&(io), outcome_ < 0 ? -errno : outcome_); \
+		outcome_; \
+	})
+
+/* The usual shape of a wrapper's tail: the core serves the call, or says that the kernel shall. */
+#define SERVE(io, core, call) \
+	do { \
+		long outcome_; \
+		if ((core) == NN_DONE) \
+			return (__typeof__(call))answer((io).result); \
+		return (__typeof__(call))RAW_CALL(io, call); \
+	} while (0)
+
+void raw_cancelled(void *io);
+
+/* A call has handed out descriptor `fd` (or failed). */
+static inline void appeared(int fd)
+{
+	if (is_tracked(fd) && !nn_in_vfork_child())
+		nn_appeared(fd);
+}
+
+/* In start.c: the child of a fork that no handler of libc's has seen. */
+void front_forked(void);
+
+#endif
