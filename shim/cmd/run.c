@@ -117,20 +117,21 @@ static bool preload(const char *library)
 	return done;
 }
 
-/* A program in another folder must find the same file. */
-static const char *absolute(const char *path, char *buffer, size_t size)
+/* A child in another folder must find the same file: puts the current one before a relative name. The name begins at
+ * `name`, within `value`. */
+static const char *absolute(const char *value, const char *name, char *buffer, size_t size)
 {
 	char *here;
 	int length;
 
-	if (path[0] == '/')
-		return path;
+	if (name[0] == '/' || name[0] == '\0')
+		return value;
 	here = getcwd(NULL, 0);
 	if (!here)
-		return path;
-	length = snprintf(buffer, size, "%s/%s", here, path);
+		return value;
+	length = snprintf(buffer, size, "%.*s%s/%s", (int)(name - value), value, here, name);
 	free(here);
-	return length < (int)size ? buffer : path;
+	return length < (int)size ? buffer : value;
 }
 
 static bool set_variable(const char *name, const char *value)
@@ -138,7 +139,9 @@ static bool set_variable(const char *name, const char *value)
 	char buffer[PATH_MAX];
 
 	if (strcmp(name, "NOTNETS_REPORT") == 0)
-		value = absolute(value, buffer, sizeof(buffer));
+		value = absolute(value, value, buffer, sizeof(buffer));
+	else if (strcmp(name, "NOTNETS_LOG") == 0 && strchr(value, ':'))
+		value = absolute(value, strchr(value, ':') + 1, buffer, sizeof(buffer));
 	if (setenv(name, value, 1) == 0)
 		return true;
 	perror("notnets");
