@@ -5,24 +5,27 @@
  * Every process has a mailbox: a datagram socket with an abstract name of 128 random bits, made when first needed.
  * Abstract names reach exactly the processes of this network namespace, whatever their uid or container.
  *
- *   connector C                                    acceptor A
+ *   connector C                                acceptor A
  *   1 binds the connection's name
  *     (derived from its 4-tuple)
- *                      <--- HELLO ---  2 sends from its mailbox to the connection's name; refused: C has no shim, or
- *                                        is not that far: tries again after twice as many calls, a few times
- *   3 opens an end      --- OPEN --->    to A's mailbox: 4-tuple, my end, proof, and my memory if A does not have it
- *                                      4 verifies, maps, opens an end
- *                      <-- ACCEPT ---    to C's mailbox: 4-tuple, my end, proof, memory
- *   5 verifies, maps: paired             (A was paired at 4)
+ *                      <- KNOCK, HELLO -  2 sends from its mailbox to the connection's name, HELLO with proof; KNOCK refused: C
+ *                                           has no shim, or is not that far: tries again after twice as many calls, a few times
+ *   3 verifies,
+ *     opens an end      --- OPEN --->       to A's mailbox: 4-tuple, my end, proof, and my memory if A does not have it
+ *                                         4 verifies, maps, opens an end
+ *                      <-- ACCEPT ---       to C's mailbox: 4-tuple, my end, memory; A is paired
+ *   5 maps: paired
  *
  * Nothing waits: each step is done by whatever thread makes the next call on a stream that is SEEKING, and that thread
  * empties the mailbox for all the streams of its process.
  *
  * The proof shows that the sender holds the socket that mirrors mine, without giving that socket away: an epoll
  * descriptor that watches that socket alone, with user data = hash(role, sender's mailbox name, recipient's mailbox name,
- * 4-tuple). The recipient reads its /proc/self/fdinfo (socket inode and user data), compares the inode with what the kernel says
- * (inet_diag, else /proc/net/tcp{,6}) of the socket with the mirrored 4-tuple, and the data with the hash over the
- * names that the kernel vouches for (msg_name). So a third process that squats a name, relays or replays messages gets nowhere.
+ * 4-tuple). The recipient reads its /proc/thread-self/fdinfo (socket inode and user data), compares the inode with what the
+ * kernel says (inet_diag, else /proc/net/tcp{,6}) of the socket with the mirrored 4-tuple, and the data with the hash over
+ * the names that the kernel vouches for (msg_name). So a third process that squats a name, relays or replays messages
+ * gets nowhere, and neither end makes memory for a stranger. Before it believes ACCEPT, the connector asks the kernel
+ * again whether the socket that HELLO proved is still there: the name of a dead process's mailbox may be taken.
  */
 #ifndef SHIM_RENDEZVOUS_H
 #define SHIM_RENDEZVOUS_H
@@ -44,6 +47,9 @@ void rendezvous_pair_put(struct nn_pair *pair);
  * BOARD_BELLS slots. NULL, -1 before the first rendezvous_step that got so far. */
 struct board *rendezvous_board(void);
 int rendezvous_bell(unsigned slot);
+
+/* Sum of count(board, now) over the boards of all peers. */
+unsigned rendezvous_count_on_peers(unsigned (*count)(const struct board *board, uint64_t now), uint64_t now);
 
 void rendezvous_fork_child(void); /* forget mailbox and pending work; mark pairs inherited */
 

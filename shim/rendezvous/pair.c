@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Pairs: what this process and one peer process share, found by the peer's mailbox. Objects are type-stable.
+ *
+ * My region is made when the first stream with that peer needs it. Its descriptor is kept until the peer has mapped it: it
+ * says so (MESSAGE_HAVE_YOURS), it answers an OPEN, or an end of its that needs my region becomes ready.
+ *
+ * A pair without streams stays: the peer will come again. It is freed when another pair is made and the peer's mailbox is
+ * gone. A few are looked at each time, in turn.
+ */
+#include "shim/rendezvous/private.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+
+#include "shim/core/sys.h"
+#include "shim/rendezvous/rendezvous.h"
+
+#define PAIRS_MAX 4096u
+#define CHUNK 32u
+#define SWEEP_LOOK 64u  /* pairs looked at for each new one */
+#define SWEEP_PROBE 4u  /* mailboxes tried */
+
+static struct pair *chunks[PAIRS_MAX / CHUNK];
+static unsigned pair_top, sweep_at;
+
+static struct board *own_board;
+static int own_board_fd = -1;
+static int own_bells[BOARD_BELLS] = { -1, -1, -1, -1, -1, -1, -1, -1 };
+
+static struct pair *pair_at(unsigned number)
+{
+	return &chunks[number / CHUNK][number % CHUNK];
+}
+
+/* ---- board ------------------------------------------------------------------------------------------------------ */
+
+int board_need(void)
+{
+	struct arena_share share;
+	struct board *board;
+	uint64_t name[2];
+	int error;
+
+	if (own_board)
+		return 0;
+	error = random_bytes(name, sizeof(name));
+	if (error)
+		return error;
+	for (unsigned i = 0; i < BOARD_BELLS; i++) {
+		if (own_bells[i] >= 0)
+			continue;
+		error = hold(&own_bells[i], (int)sys_call2(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC));
+		if (error)
+			return error;
+	}
+	error = board_create(&board, &share);
+	if (error)
+		return error;
+	board->name[0] = name[0];
+	board->name[1] = name[1];
+	error = hold(&own_board_fd, share.fd);
+	if (error) {
+		board_detach(board);
+		return error;
+	}
+	__atomic_store_n(&own_board, board, __ATOMIC_RELEASE);
+	return 0;
+}
+
+struct board *rendezvous_board(void)
+{
+	return __atomic_load_n(&own_board, __ATOMIC_ACQUIRE);
+}
+
+int rendezvous_bell(unsigned slot)
+{
+	return slot < BOARD_BELLS ? own_bells[slot] : -1;
+}
+
+/* ---- making and freeing ----------------------------------------------------------------------------------------- */
+
+static void pair_free(struct pair *pair)
+{
+	struct nn_pair *shown = &pair->shown;
+
+	if (shown->peer)
+		region_detach(shown->peer, shown->peer_length);
+	if (shown->peer_board)
+		board_detach(shown->peer_board);
+	for (unsigned i = 0; i < BOARD_BELLS; i++)
+		let_go(&shown->bells[i]);
+	let_go(&pair->share.fd);
+	if (shown->arena)
+		arena_destroy(shown->arena);
+	pair->used = false;
+}
+
+/* True when the peer has certainly mapped my memory. */
+static void look_at_witness(struct pair *pair)
+{
+	const struct end_block *end;
+
+	if (pair->share.fd < 0 || !pair->witness_cookie || !pair->shown.peer)
+		return;
+	end = &pair->shown.peer->ends[pair->witness_end];
+	if (atomic_load_explicit(&end->cookie, memory_order_acquire) == pair->witness_cookie &&
+	    atomic_load_explicit(&end->rx_flags, memory_order_acquire) & END_READY)
+		pair_confirmed(pair);
+}
+
+static void sweep(void)
+{
+	unsigned probes = 0;
+
+	for (unsigned i = 0; i < SWEEP_LOOK && i < pair_top && probes < SWEEP_PROBE; i++) {
+		struct pair *pair = pair_at(sweep_at = (sweep_at + 1) % pair_top);
+
+		if (!pair->used)
+			continue;
+		look_at_witness(pair);
+		if (atomic_load_explicit(&pair->shown.streams, memory_order_acquire) != 0)
+			continue;
+		if (pair->shown.inherited) {
+			pair_free(pair);
+			continue;
+		}
+		probes++;
+		if (mailbox_alive(&pair->peer_id) == 0)
+			pair_free(pair);
+	}
+}
+
+static struct pair *pair_new(void)
+{
+	struct pair *pair = NULL;
+
+	for (unsigned i = 0; i < pair_top && !pair; i++)
+		if (!pair_at(i)->used)
+			pair = pair_at(i);
+	if (!pair) {
+		if (pair_top == PAIRS_MAX)
+			return NULL;
+		if (pair_top % CHUNK == 0) {
+			void *chunk = (void *)sys_call6(SYS_mmap, 0, sizeof(struct pair) * CHUNK, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+			if (sys_failed(chunk))
+				return NULL;
+			chunks[pair_top / CHUNK] = chunk;
+		}
+		pair = pair_at(pair_top++);
+	}
+	memset(pair, 0, sizeof(*pair));
+	pair->share.fd = -1;
+	for (unsigned i = 0; i < BOARD_BELLS; i++)
+		pair->shown.bells[i] = -1;
+	return pair;
+}
+
+int pair_take(const struct mailbox_id *peer, bool connector, struct pair **found)
+{
+	bool self = memcmp(peer, mailbox_own(), sizeof(*peer)) == 0;
+	uint8_t role = self && !connector;
+	struct arena_share share;
+	struct pair *pair;
+	int error;
+
+	for (unsigned i = 0; i < pair_top; i++) {
+		pair = pair_at(i);
+		if (pair->used && !pair->shown.inherited && pair->role == role &&
+		    memcmp(&pair->peer_id, peer, sizeof(*peer)) == 0) {
+			atomic_fetch_add_explicit(&pair->shown.streams, 1, memory_order_relaxed);
+			*found = pair;
+			return 0;
+		}
+	}
+	error = board_need();
+	if (error)
+		return error;
+	sweep();
+	pair = pair_new();
+	if (!pair)
+		return -ENOMEM;
+	do
+		error = random_bytes(&pair->memory, sizeof(pair->memory));
+	while (!error && !pair->memory);
+	if (error)
+		return error;
+	error = arena_create(&nn_config.backend, 0, &pair->shown.arena, &share);
+	if (error)
+		return error;
+	pair->share = share;
+	error = hold(&pair->share.fd, share.fd);
+	if (error) {
+		arena_destroy(pair->shown.arena);
+		return error;
+	}
+	pair->shown.own = arena_region(pair->shown.arena);
+	pair->peer_id = *peer;
+	pair->role = role;
+	atomic_store_explicit(&pair->shown.streams, 1, memory_order_relaxed);
+	pair->used = true;
+	*found = pair;
+	return 0;
+}
+
+void rendezvous_pair_put(struct nn_pair *pair)
+{
+	atomic_fetch_sub_explicit(&pair->streams, 1, memory_order_release);
+}
+
+/* ---- exchanging memory ------------------------------------------------------------------------------------------ */
+
+unsigned pair_fill(struct pair *pair, struct message *message, int fds[FDS_MAX])
+{
+	message->memory = pair->memory;
+	if (pair->shown.peer)
+		message->flags |= MESSAGE_HAVE_YOURS;
+	if (pair->peer_has_mine)
+		return 0;
+	message->flags |= MESSAGE_HAS_MEMORY;
+	message->region_offset = pair->share.offset;
+	message->region_length = pair->share.length;
+	fds[FD_REGION] = pair->share.fd;
+	fds[FD_BOARD] = own_board_fd;
+	for (unsigned i = 0; i < BOARD_BELLS; i++)
+		fds[FD_BELLS + i] = own_bells[i];
+	return FD_MEMORY_END;
+}
+
+static int take_bells(struct pair *pair, struct incoming *in)
+{
+	for (unsigned i = 0; i < BOARD_BELLS; i++) /* a write to anything else might block */
+		if (!proof_is_anonymous(in->fds[FD_BELLS + i], "eventfd"))
+			return -EPROTO;
+	for (unsigned i = 0; i < BOARD_BELLS; i++) {
+		int fd = in->fds[FD_BELLS + i], error;
+
+		in->fds[FD_BELLS + i] = -1;
+		error = hold(&pair->shown.bells[i], fd);
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
+int pair_attach(struct pair *pair, struct incoming *in)
+{
+	struct nn_pair *shown = &pair->shown;
+	struct arena_share share = { in->fds[FD_REGION], in->message.region_offset, in->message.region_length };
+	const struct region *region;
+	const struct board *board;
+	uint64_t length;
+	int error;
+
+	if (shown->peer)
+		return pair->peer_memory == in->message.memory ? 0 : -EPROTO;
+	if (!(in->message.flags & MESSAGE_HAS_MEMORY) || in->fd_count < FD_MEMORY_END || !in->message.memory)
+		return -EPROTO;
+	error = region_attach(&share, &region, &length);
+	if (error)
+		return error;
+	error = board_attach(in->fds[FD_BOARD], &board);
+	if (error) {
+		region_detach(region, length);
+		return error;
+	}
+	error = take_bells(pair, in);
+	if (error) {
+		for (unsigned i = 0; i < BOARD_BELLS; i++)
+			let_go(&shown->bells[i]);
+		board_detach(board);
+		region_detach(region, length);
+		return error;
+	}
+	shown->peer = region;
+	shown->peer_length = length;
+	shown->peer_board = board;
+	shown->peer_pid = in->pid;
+	pair->peer_memory = in->message.memory;
+	return 0;
+}
+
+bool pair_end_valid(const struct pair *pair, uint32_t end, uint64_t cookie)
+{
+	/* Pairs with the release of the cookie in arena_end_alloc: the block is zeroed before it is marked. */
+	return end < REGION_ENDS && cookie != 0 &&
+	       atomic_load_explicit(&pair->shown.peer->ends[end].cookie, memory_order_acquire) == cookie;
+}
+
+void pair_confirmed(struct pair *pair)
+{
+	pair->peer_has_mine = true;
+	let_go(&pair->share.fd);
+}
+
+void pair_witness(struct pair *pair, uint32_t end, uint64_t cookie)
+{
+	look_at_witness(pair);
+	if (pair->peer_has_mine)
+		return;
+	pair->witness_end = end;
+	pair->witness_cookie = cookie;
+}
+
+unsigned pairs_count(unsigned (*count)(const struct board *board, uint64_t now), uint64_t now)
+{
+	unsigned sum = 0;
+
+	for (unsigned i = 0; i < pair_top; i++) {
+		const struct pair *pair = pair_at(i);
+
+		if (pair->used && pair->shown.peer_board && memcmp(&pair->peer_id, mailbox_own(), sizeof(pair->peer_id)) != 0)
+			sum += count(pair->shown.peer_board, now);
+	}
+	return sum;
+}
+
+void pairs_forked(void)
+{
+	for (unsigned i = 0; i < pair_top; i++) {
+		struct pair *pair = pair_at(i);
+
+		if (!pair->used)
+			continue;
+		if (!pair->shown.inherited)
+			arena_disown(pair->shown.arena);
+		pair->shown.inherited = true;
+		let_go(&pair->share.fd);
+	}
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The way in. One lock for all of the rendezvous, never waited for: who finds it taken (by another thread, or by the code that
+ * its signal handler interrupted) goes on with the application's call, and tries again at a later one.
+ */
+#include "shim/rendezvous/rendezvous.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "shim/rendezvous/private.h"
+
+#define LEARN_TRIES 10u
+
+static _Atomic uint32_t lock;
+static _Atomic unsigned last_count;
+
+static bool enter(void)
+{
+	return !atomic_load_explicit(&lock, memory_order_relaxed) && !atomic_exchange_explicit(&lock, 1, memory_order_acquire);
+}
+
+static void leave(void)
+{
+	do {
+		seek_reap();
+		atomic_store(&lock, 0);
+		/* Pairs with rendezvous_abandon, which pushes first and tries the lock then: one of us sees the other. */
+	} while (seek_gone_pending() && enter());
+}
+
+/* The stream's entry, made at its first step. NULL: not now. */
+static struct seek *entry_of(struct nn_stream *stream)
+{
+	struct seek *seek = seek_of(stream);
+	int error;
+
+	if (seek)
+		return seek;
+	error = tuple_learn(stream);
+	if (error) {
+		/* A connect() still in progress, or a connection that has ended. */
+		if (error == -ENOTCONN && stream->tries < LEARN_TRIES)
+			stream->next_try = atomic_load_explicit(&stream->calls, memory_order_relaxed) + (1u << stream->tries++);
+		else
+			stream_alone(stream, error == -ENOTCONN ? NN_REASON_NO_PEER : NN_REASON_UNSUPPORTED);
+		return NULL;
+	}
+	stream->tries = 0;
+	if (memcmp(&stream->local, &stream->remote, sizeof(stream->local)) == 0) {
+		stream_alone(stream, NN_REASON_SELF);
+		return NULL;
+	}
+	seek = seek_add(stream);
+	if (!seek)
+		stream_alone(stream, NN_REASON_NO_MEMORY);
+	return seek;
+}
+
+void rendezvous_step(struct nn_stream *stream)
+{
+	struct nn_stream *held[MAILBOX_BATCH];
+	unsigned count;
+
+	if (!enter())
+		return;
+	seek_reap();
+	if (atomic_load_explicit(&stream->phase, memory_order_acquire) == STREAM_SEEKING && entry_of(stream)) {
+		struct seek *seek;
+
+		if (seeks_waiting())
+			protocol_mailbox();
+		seek = seek_of(stream);
+		if (seek)
+			protocol_step(seek);
+	}
+	count = protocol_take_held(held);
+	leave();
+	while (count)
+		stream_put(held[--count]);
+}
+
+void rendezvous_abandon(struct nn_stream *stream)
+{
+	seek_detach(stream);
+	if (seek_gone_pending() && enter())
+		leave();
+}
+
+unsigned rendezvous_count_on_peers(unsigned (*count)(const struct board *board, uint64_t now), uint64_t now)
+{
+	unsigned sum;
+
+	if (!enter())
+		return atomic_load_explicit(&last_count, memory_order_relaxed);
+	sum = pairs_count(count, now);
+	atomic_store_explicit(&last_count, sum, memory_order_relaxed);
+	leave();
+	return sum;
+}
+
+/* Whatever another thread was at in the parent, it is not at it here. */
+void rendezvous_fork_child(void)
+{
+	struct nn_stream *held[MAILBOX_BATCH];
+
+	atomic_store(&lock, 1);
+	protocol_take_held(held); /* held by threads that the child does not have */
+	mailbox_forget();
+	seeks_forked();
+	pairs_forked();
+	atomic_store(&lock, 0);
+}
