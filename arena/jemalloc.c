@@ -24,6 +24,7 @@ void arena_je_dallocx(void *memory, int flags);
 size_t arena_je_sallocx(const void *memory, int flags);
 int arena_je_mallctl(const char *name, void *old, size_t *old_size, void *new, size_t new_size);
 void arena_je_tsd_cleanup(void *tsd);
+extern bool arena_je_opt_cache_oblivious;
 
 extern __thread unsigned char arena_je_tsd[ARENA_JE_TSD_SIZE] __attribute__((tls_model("initial-exec")));
 
@@ -43,6 +44,9 @@ static void enter(void)
 	if (!pristine_known) {
 		memcpy(pristine, arena_je_tsd, sizeof pristine);
 		pristine_known = true;
+		/* It would add a page to each ring, to vary the alignment within the first one. This version reads no such
+		 * option from arena_je_conf. */
+		arena_je_opt_cache_oblivious = false;
 	}
 }
 
