@@ -64,12 +64,10 @@ class Snapshot:
 
 
 def disturbance(before, after, seconds):
-    """In words, what spoilt a measurement between two snapshots; None if nothing did."""
+    """The cores that something else took between two snapshots, where that spoils a measurement; otherwise 0."""
     foreign = (after.foreign - before.foreign) / seconds
     hidden = (after.busy - before.busy - (after.own - before.own)) / seconds
     steal = (after.steal - before.steal) / seconds
-    if foreign > FOREIGN_LIMIT or hidden > HIDDEN_LIMIT:
-        return f"other processes took {max(foreign, hidden):.2f} cores"
-    if steal > STEAL_LIMIT:
-        return f"the hypervisor stole {steal:.2f} cores"
-    return None
+    if foreign > FOREIGN_LIMIT or hidden > HIDDEN_LIMIT or steal > STEAL_LIMIT:
+        return max(foreign, hidden) + steal
+    return 0.0

@@ -18,7 +18,7 @@ class Measurement:
     evidence: Evidence
     cpu_us: int         # both ends
     operations: float   # about how many there were
-    disturbed: str | None
+    disturbed: float    # cores that something else took, 0 if it was quiet
 
 
 def _tail(path):

@@ -86,11 +86,13 @@ class Session:
         try:
             if workload.counted and key not in self.rates:
                 self.rates[key] = measure(workload, peer, self.build, self.seconds).values["rate"]
-            for left in range(self.repeats, -1, -1):
-                found = measure(workload, peer, self.build, self.seconds, self.rates.get(key))
-                if not found.disturbed or not left:
+            found = measure(workload, peer, self.build, self.seconds, self.rates.get(key))
+            for _ in range(self.repeats):
+                if not found.disturbed:
                     break
                 series.repeats += 1
+                again = measure(workload, peer, self.build, self.seconds, self.rates.get(key))
+                found = min(found, again, key=lambda m: m.disturbed)
         except Fault as fault:
             series.faults.append(str(fault))
             return
