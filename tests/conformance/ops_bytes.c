@@ -7,6 +7,7 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,12 +134,12 @@ static void op_fill(struct call *call)
 	uint64_t total = 0, hash = HASH_START;
 	int fd = arg_fd(call, 1);
 	uint8_t chunk[3000];
-	for (int idle = 0; idle < 8;) {
+	for (int idle = 0; idle < 50;) {
 		for (size_t i = 0; i < sizeof chunk; i++)
 			chunk[i] = (uint8_t)((total + i) * 31 >> 3);
 		ssize_t n = send(fd, chunk, sizeof chunk, MSG_DONTWAIT);
 		if (n < 0 && errno == EAGAIN) {
-			idle++; /* the receiver's window may just be growing */
+			idle++; /* the window may just be growing, or a probe be due */
 			usleep(5000);
 			continue;
 		}
@@ -417,6 +418,18 @@ static void op_atmark(struct call *call)
 	say_result(call, sockatmark(arg_fd(call, 1)));
 }
 
+/* One byte, whether or not the descriptor blocks. */
+static int byte_io(int fd, uint8_t *byte, int sending)
+{
+	for (;;) {
+		ssize_t n = sending ? send(fd, byte, 1, 0) : recv(fd, byte, 1, MSG_WAITALL);
+		if (n >= 0 || errno != EAGAIN)
+			return n == 1;
+		struct pollfd p = {fd, sending ? POLLOUT : POLLIN, 0};
+		poll(&p, 1, 5000);
+	}
+}
+
 /* warm FD FIRST ROUNDS: one byte to and fro; FIRST is 1 at the end that begins */
 static void op_warm(struct call *call)
 {
@@ -424,13 +437,13 @@ static void op_warm(struct call *call)
 	long first = arg_number(call, 2, 0), rounds = arg_number(call, 3, 40);
 	uint8_t byte = 0;
 	for (long i = 0; i < rounds; i++) {
-		if (first && send(fd, &byte, 1, 0) != 1)
+		if (first && !byte_io(fd, &byte, 1))
 			break;
-		if (recv(fd, &byte, 1, MSG_WAITALL) != 1)
+		if (!byte_io(fd, &byte, 0))
 			break;
 		if (!first) {
 			byte++;
-			if (send(fd, &byte, 1, 0) != 1)
+			if (!byte_io(fd, &byte, 1))
 				break;
 		}
 	}

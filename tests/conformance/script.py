@@ -96,9 +96,9 @@ class Play:
                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=environment,
                         close_fds=True, pass_fds=(self.high(end),)))
                 self.greet(name)
+            self.close_high()
             for end in pair:
                 end.close()
-            self.close_high()
             for line in item.lines:
                 self.step(line)
             for actor in list(self.open_steps):
