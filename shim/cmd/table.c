@@ -62,8 +62,8 @@ void table_print(const struct table *table)
 {
 	for (size_t i = 0; i < table->column_count; i++)
 		print_cell(table, i, table->columns[i].name);
-	for (size_t i = 0; i < table->count; i++)
-		print_cell(table, i % table->column_count, table->cells[i]);
+	for (size_t i = 0, column = 0; i < table->count; i++, column = column + 1 < table->column_count ? column + 1 : 0)
+		print_cell(table, column, table->cells[i]);
 }
 
 void table_free(struct table *table)
