@@ -36,8 +36,8 @@ static int map(int fd, uint64_t offset, uint64_t length, void **base)
 
 int attach_sealed(int fd, uint64_t length, void **base)
 {
-	struct stat status;
-	struct statfs system;
+	struct stat status = {0};
+	struct statfs system = {0};
 	/* Only files in memory have seals; others answer -EINVAL. */
 	int seals = (int)arena_sys2(SYS_fcntl, fd, F_GET_SEALS);
 
@@ -55,8 +55,8 @@ int attach_sealed(int fd, uint64_t length, void **base)
 /* Memory that cannot be sealed: only from the very directory or device that we were told to use ourselves. */
 static int attach_trusted(const struct arena_backend *mine, const struct arena_share *share, void **base)
 {
-	struct stat own;
-	struct stat status;
+	struct stat own = {0};
+	struct stat status = {0};
 
 	if (!mine || !mine->path || arena_sys4(SYS_newfstatat, AT_FDCWD, mine->path, &own, 0) ||
 	    arena_sys2(SYS_fstat, share->fd, &status))

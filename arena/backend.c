@@ -32,7 +32,7 @@ static bool same(const char *text, const char *word)
 int arena_backend_parse(const char *text, struct arena_backend *backend)
 {
 	/* newfstatat's mode is all we need, and struct stat has the kernel's layout on 64-bit architectures. */
-	struct stat status;
+	struct stat status = {0};
 	int error;
 
 	*backend = (struct arena_backend){.kind = ARENA_MEMFD};
@@ -64,7 +64,7 @@ int arena_backend_parse(const char *text, struct arena_backend *backend)
 
 int backing_check_limit(uint64_t length)
 {
-	struct rlimit limit;
+	struct rlimit limit = {0};
 	int error = (int)arena_sys4(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, &limit);
 
 	return error ? error : limit.rlim_cur < length ? -EFBIG : 0;

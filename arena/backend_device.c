@@ -88,7 +88,7 @@ static bool alive(uint64_t pid, uint64_t born)
 /* Bytes of the device, 0 when it is no DAX device. */
 static uint64_t device_length(int fd)
 {
-	struct stat status;
+	struct stat status = {0};
 	char path[96];
 	char text[32];
 	char *at;
@@ -124,6 +124,7 @@ static int take(int fd, struct device_table *table, uint64_t total, struct backi
 static int open_table(const char *path, struct device_table **table)
 {
 	int fd = (int)arena_sys4(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0);
+	void *memory = NULL;
 	int error;
 
 	if (fd < 0)
@@ -132,17 +133,18 @@ static int open_table(const char *path, struct device_table **table)
 		error = (int)arena_sys2(SYS_flock, fd, LOCK_EX);
 	while (error == -EINTR);
 	if (!error)
-		error = arena_sys_mmap((void **)table, DEVICE_TABLE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		error = arena_sys_mmap(&memory, DEVICE_TABLE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (error) {
 		arena_sys_close(fd);
 		return error;
 	}
+	*table = memory;
 	return fd;
 }
 
 int backing_device(const char *path, uint64_t length, struct backing *backing)
 {
-	struct device_table *table;
+	struct device_table *table = NULL;
 	uint64_t total;
 	int fd = open_table(path, &table);
 	int error;
@@ -169,7 +171,7 @@ int backing_device(const char *path, uint64_t length, struct backing *backing)
 
 void backing_device_release(const char *path, struct backing *backing)
 {
-	struct device_table *table;
+	struct device_table *table = NULL;
 	int fd = open_table(path, &table);
 
 	if (fd < 0)

@@ -62,7 +62,7 @@ static int reopen_to_read(int fd)
 
 static int fill(int fd, uint64_t length, struct backing *backing)
 {
-	struct statfs system;
+	struct statfs system = {0};
 	int error = (int)arena_sys2(SYS_fstatfs, fd, &system);
 
 	if (error)

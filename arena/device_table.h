@@ -11,6 +11,7 @@
 #define ARENA_DEVICE_TABLE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define DEVICE_MAGIC 0x3156454454454e4eull /* "NNETDEV1" */
@@ -31,7 +32,8 @@ struct device_table {
 	struct device_slot slots[DEVICE_SLOTS];
 };
 
-_Static_assert(sizeof(struct device_table) <= DEVICE_TABLE_BYTES, "the table fits");
+_Static_assert(offsetof(struct device_table, slots) + DEVICE_SLOTS * sizeof(struct device_slot) <= DEVICE_TABLE_BYTES,
+	       "the table fits");
 
 /* True when the process still runs. */
 typedef bool device_alive(uint64_t pid, uint64_t born);
