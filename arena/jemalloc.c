@@ -19,6 +19,8 @@
 
 #include "build-jemalloc-tsd.h" /* ARENA_JE_TSD_SIZE, made from the object; see rules.mk */
 
+/* Hidden here: jemalloc's own object says that they are for everybody, and the narrower word counts. */
+#pragma GCC visibility push(hidden)
 void *arena_je_mallocx(size_t size, int flags);
 void arena_je_dallocx(void *memory, int flags);
 size_t arena_je_sallocx(const void *memory, int flags);
@@ -27,6 +29,7 @@ void arena_je_tsd_cleanup(void *tsd);
 extern bool arena_je_opt_cache_oblivious;
 
 extern __thread unsigned char arena_je_tsd[ARENA_JE_TSD_SIZE] __attribute__((tls_model("initial-exec")));
+#pragma GCC visibility pop
 
 /* jemalloc's arena_config_t, for "experimental.arenas_create_ext". */
 struct je_arena_config {
