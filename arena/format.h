@@ -67,7 +67,8 @@ struct board_slot {
 	alignas(ARENA_LINE) _Atomic uint64_t asleep;
 	_Atomic uint64_t spinning;
 	_Atomic uint64_t holder; /* thread id that holds the slot, 0 free; of no interest to peers */
-	uint64_t reserved[5];
+	uint64_t sleeps;         /* number of the last sleep; the holder's */
+	uint64_t reserved[4];
 };
 
 /* A board serves the process that made it and the children it forks. */
@@ -115,7 +116,8 @@ struct end_block {
 	_Atomic uint64_t tx_flags;
 	_Atomic uint64_t epoch; /* number of the newest segment; 0: none yet, everything outside */
 	_Atomic uint64_t cookie; /* random; 0: block not in use */
-	uint64_t reserved0[4];
+	_Atomic uint64_t space_at; /* the sender waits for room: wake it once the peer's head is here or beyond; 0: it does not */
+	uint64_t reserved0[3];
 	/* Line 1, sending: slot e % END_SEGMENTS describes segment e. Valid for the two newest. */
 	alignas(ARENA_LINE) struct end_segment segments[END_SEGMENTS];
 	/* Line 2, receiving: the peer looks here when its ring seems full. */
@@ -163,6 +165,7 @@ ARENA_ASSERT_AT(struct end_block, tail, 0);
 ARENA_ASSERT_AT(struct end_block, tx_flags, 8);
 ARENA_ASSERT_AT(struct end_block, epoch, 16);
 ARENA_ASSERT_AT(struct end_block, cookie, 24);
+ARENA_ASSERT_AT(struct end_block, space_at, 32);
 ARENA_ASSERT_AT(struct end_block, segments, 64);
 ARENA_ASSERT_AT(struct end_block, head, 128);
 ARENA_ASSERT_AT(struct end_block, acked, 192);

@@ -8,6 +8,8 @@
 int hidden_take(int fd);
 void hidden_close(int fd);
 
+unsigned hidden_top(void); /* no hidden descriptor has this number or a higher one */
+
 /* The application wants the number: moves ours away. `moved` tells the owner by this table of pointers. */
 void hidden_watch(int *holder);   /* *holder holds a hidden number; keep it right when it moves */
 void hidden_unwatch(int *holder);

@@ -48,6 +48,8 @@ struct nn_front {
 		const sigset_t *mask, void *cleanup);
 	/* A number of the calling thread, unique in the machine and stable: its kernel thread id. */
 	uint32_t (*self)(void);
+	/* CLOCK_MONOTONIC in nanoseconds, without a system call where that is possible. */
+	uint64_t (*now)(void);
 };
 
 /* ---- start and end ---------------------------------------------------------------------------------------------- */

@@ -72,37 +72,51 @@ struct nn_stream {
 	_Atomic uint32_t stay_tx;     /* the sending direction must not go up again */
 	_Atomic uint64_t looked_ns;   /* when the kernel was last asked */
 
-	/* [tx] */
+	/* [tx] What was sent is own->tail, for all who share the end. */
 	uint8_t *tx_ring;    /* NULL: on TCP */
 	uint64_t tx_mask;    /* ring bytes - 1 */
+	uint64_t tx_offset;  /* of the ring in the region */
 	uint64_t tx_start;   /* first byte of the current segment */
-	uint64_t tx_tail;
-	uint64_t tx_head;    /* last seen, never below tx_start */
-	uint64_t tx_epoch;
-	uint64_t tx_old_offset, tx_old_epoch; /* a ring left behind, freed when the peer has entered the epoch */
-	uint64_t tx_offset;  /* of the current ring in the region */
-	uint64_t tx_replay, tx_replay_end; /* bytes to be sent again through TCP (END_WANT_OUTSIDE) */
-	_Atomic uint32_t tx_full; /* the last send found no room */
+	uint64_t tx_head;    /* the peer's head when last looked, never below tx_start */
+	uint64_t tx_epoch;   /* the newest segment that we published */
+	uint64_t tx_old_offset, tx_old_mask; /* a ring left behind, freed when the peer has entered the newest segment */
+	uint64_t tx_replay;     /* with tx_replaying: the next byte to be sent again through TCP ... */
+	uint64_t tx_replay_split; /* ... from the old ring up to here ... */
+	uint64_t tx_replay_end;   /* ... from the current one up to here */
+	bool tx_replaying;
+	_Atomic uint32_t tx_full;  /* the last send found no room */
 	_Atomic uint32_t tx_edges; /* times that room came back */
 
-	/* [rx] */
+	/* [rx] What was received is own->head. */
 	const uint8_t *rx_ring; /* NULL: on TCP */
 	uint64_t rx_mask;
 	uint64_t rx_start;
-	uint64_t rx_off;
-	uint64_t rx_epoch;
-	bool rx_final, rx_eof;
-	_Atomic int32_t lowat; /* SO_RCVLOWAT */
-	bool want_inq;         /* TCP_INQ was asked for */
+	uint64_t rx_epoch;      /* the segment that we are in */
+	bool rx_final;          /* it is the last one, and on TCP */
+	_Atomic uint32_t rx_shut;  /* the application has shut it down */
+	_Atomic int32_t lowat;  /* SO_RCVLOWAT, at least 1 */
+	bool want_inq;          /* TCP_INQ was asked for */
 
+	/* What the kernel last told an epoll set about the TCP connection; see epoll.h. */
+	_Atomic uint32_t kernel_news, kernel_edges;
 	_Atomic uint32_t regs; /* first registration in an epoll set, 1 + index; 0 none (see epoll.h) */
 };
 
 #define STREAM_TAKEN 0x80000000u
 
+/* Reserves the tables. */
+int streams_start(void);
+
 /* The stream that `fd` names, held until stream_put, or NULL. */
 struct nn_stream *stream_get(int fd);
 void stream_put(struct nn_stream *stream);
+
+/* The stream of this index, which may be free. */
+struct nn_stream *stream_at(uint32_t index);
+uint32_t stream_top(void); /* no stream in use has this index or a higher one */
+
+/* Goes on with whatever is due on a stream: the rendezvous, getting ready to receive. Called where a call on it ends. */
+void stream_tick(struct nn_stream *stream);
 
 /* The rendezvous has succeeded: both end blocks are known. Called under the rendezvous lock, once. The receiving
  * direction becomes ready as soon as no raw call is in flight. */
@@ -110,5 +124,37 @@ void stream_paired(struct nn_stream *stream, struct nn_pair *pair, unsigned own_
 
 /* The stream stays on TCP for good. */
 void stream_alone(struct nn_stream *stream, enum nn_reason reason);
+
+/* Asks the kernel about FIN and RST; sets kernel_hup and error. */
+void stream_look(struct nn_stream *stream);
+
+/* True when the application wants no waiting: MSG_DONTWAIT or O_NONBLOCK. */
+bool stream_nonblocking(const struct nn_stream *stream, int flags);
+
+/* In the child of a fork. */
+void streams_fork_prepare(void);
+void streams_fork_parent(bool failed);
+void streams_fork_child(void);
+
+static inline bool stream_is_paired(const struct nn_stream *stream)
+{
+	return atomic_load_explicit(&stream->phase, memory_order_acquire) == STREAM_PAIRED;
+}
+
+static inline bool tx_taken(const struct nn_stream *stream)
+{
+	return atomic_load_explicit(&stream->raw_tx, memory_order_acquire) & STREAM_TAKEN;
+}
+
+static inline bool rx_taken(const struct nn_stream *stream)
+{
+	return atomic_load_explicit(&stream->raw_rx, memory_order_acquire) & STREAM_TAKEN;
+}
+
+/* What the peer is seen to have done with its sending direction: any of END_FIN, END_CLOSED, END_RESET. */
+static inline uint64_t peer_tx_flags(const struct nn_stream *stream)
+{
+	return atomic_load(&stream->peer->tx_flags);
+}
 
 #endif

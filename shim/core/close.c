@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * close(2), shutdown(2) and everything that makes a descriptor number mean something else.
+ *
+ * The last close in the last process that holds the socket tells the peer before the kernel does: END_FIN | END_CLOSED, and, when bytes
+ * lie unread in its ring, END_RESET with a reset by the kernel (SO_LINGER 0), which is what TCP does. A process that dies says nothing;
+ * its peers learn from the kernel's FIN or RST.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+
+#include "shim/core/epoll.h"
+#include "shim/core/hidden.h"
+#include "shim/core/lock.h"
+#include "shim/core/log.h"
+#include "shim/core/process.h"
+#include "shim/core/raw.h"
+#include "shim/core/switch.h"
+#include "shim/core/sys.h"
+#include "shim/rendezvous/rendezvous.h"
+#include "shim/wait/waiter.h"
+
+static void say(struct nn_stream *stream, uint64_t flags)
+{
+	enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
+	atomic_fetch_or(&stream->own->tx_flags, flags); /* after the tail: pairs with drained() in recv.c */
+	lock_drop(&stream->own->tx_lock, lock);
+	if (atomic_load_explicit(&stream->peer->rx_flags, memory_order_relaxed) & END_WANT_ACTIVITY) {
+		uint32_t group = stream->own_end / ACTIVITY_GROUP;
+		atomic_fetch_add(&stream->pair->own->activity[group], 1);
+		atomic_fetch_add(&stream->pair->own->activity_top[group / ACTIVITY_GROUP], 1);
+	}
+	doorbell_ring(stream->pair, stream->peer);
+}
+
+/* The bytes in [head, tail) of the sender's ring that the peer wants by TCP are owed even by a closing stream. */
+static void pay_replay(struct nn_stream *stream)
+{
+	enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
+	if (lock == LOCK_TAKEN) {
+		if (tx_outside_wanted(stream) && !stream->tx_replaying)
+			tx_serve_outside(stream);
+		else if (stream->tx_replaying)
+			tx_replay_more(stream);
+	}
+	lock_drop(&stream->own->tx_lock, lock);
+}
+
+/* The last descriptor of this process on the stream goes. */
+static void last_close(struct nn_stream *stream, int fd)
+{
+	rendezvous_abandon(stream);
+	if (stream->sharers && atomic_fetch_sub(stream->sharers, 1) > 1)
+		return; /* other processes go on with it */
+	if (!stream_is_paired(stream))
+		return;
+	pay_replay(stream);
+	uint64_t flags = END_FIN | END_CLOSED;
+	bool unread = stream->rx_ring && atomic_load(&stream->peer->tail) > atomic_load(&stream->own->head);
+	if (unread) {
+		struct linger now = {.l_onoff = 1, .l_linger = 0};
+		sys_call5(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+		flags |= END_RESET;
+	}
+	atomic_fetch_or(&stream->own->rx_flags, END_DONE);
+	say(stream, flags);
+}
+
+/* Takes the number out of the tables. The caller closes it, and afterwards puts the stream returned (or NULL). */
+static struct nn_stream *detach(int fd)
+{
+	uint32_t entry = fd_entry(fd);
+	switch (entry >> NN_KIND_SHIFT) {
+	case NN_STREAM: {
+		struct nn_stream *stream = stream_get(fd);
+		if (!stream)
+			return NULL;
+		uint32_t expected = entry;
+		if (!atomic_compare_exchange_strong(&nn_fds[fd], &expected, 0)) {
+			stream_put(stream); /* another thread closes it as well */
+			return NULL;
+		}
+		if (atomic_fetch_sub(&stream->fds, 1) == 1) {
+			last_close(stream, fd);
+			stream_put(stream); /* the descriptors' own hold */
+		} else if (stream->fd == fd) {
+			for (int other = 0; other < fd_top(); other++)
+				if (fd_entry(other) == entry) {
+					stream->fd = other;
+					break;
+				}
+		}
+		return stream;
+	}
+	case NN_SET:
+		fd_clear(fd);
+		epoll_set_closed(entry & ((1u << NN_KIND_SHIFT) - 1));
+		return NULL;
+	case NN_LISTENER:
+		fd_clear(fd);
+		return NULL;
+	default:
+		return NULL;
+	}
+}
+
+long nn_close(int fd)
+{
+	enum nn_kind kind = nn_kind_of(fd);
+	if (kind == NN_HIDDEN)
+		return -EBADF;
+	if (kind == NN_NONE || nn_in_vfork_child())
+		return sys_call1(SYS_close, fd);
+	struct nn_stream *stream = detach(fd);
+	long outcome = sys_call1(SYS_close, fd);
+	if (stream)
+		stream_put(stream);
+	return outcome;
+}
+
+void nn_let_go(int fd)
+{
+	if (nn_kind_of(fd) == NN_HIDDEN) {
+		hidden_evict(fd);
+		return;
+	}
+	if (nn_kind_of(fd) == NN_NONE || nn_in_vfork_child())
+		return;
+	struct nn_stream *stream = detach(fd);
+	if (stream)
+		stream_put(stream);
+}
+
+void nn_appeared(int fd)
+{
+	/* The number is fresh from the kernel, so what we knew under it was closed by a call we did not see. */
+	if (nn_kind_of(fd) == NN_NONE || nn_in_vfork_child())
+		return;
+	if (nn_kind_of(fd) == NN_HIDDEN) {
+		fd_clear(fd);
+		return;
+	}
+	nn_log(LOG_DEBUG, "closed behind our back:", fd);
+	struct nn_stream *stream = stream_get(fd);
+	if (stream && stream_is_paired(stream) && atomic_load(&stream->fds) == 1)
+		atomic_store(&stream->kernel_hup, 1); /* and do not touch the newcomer's socket options */
+	if (stream) {
+		fd_clear(fd);
+		if (atomic_fetch_sub(&stream->fds, 1) == 1) {
+			rendezvous_abandon(stream);
+			if (stream->sharers)
+				atomic_fetch_sub(stream->sharers, 1);
+			if (stream_is_paired(stream)) {
+				atomic_fetch_or(&stream->own->rx_flags, END_DONE);
+				say(stream, END_FIN | END_CLOSED);
+			}
+			stream_put(stream);
+		}
+		stream_put(stream);
+	} else {
+		detach(fd);
+	}
+}
+
+void nn_duplicated(int old, int fd)
+{
+	if (nn_in_vfork_child())
+		return;
+	uint32_t entry = fd_entry(old);
+	if (fd_entry(fd))
+		nn_appeared(fd);
+	switch (entry >> NN_KIND_SHIFT) {
+	case NN_STREAM: {
+		struct nn_stream *stream = stream_get(old);
+		if (!stream)
+			return;
+		atomic_fetch_add(&stream->fds, 1);
+		fd_set_entry(fd, NN_STREAM, stream->index);
+		stream_put(stream);
+		return;
+	}
+	case NN_SET:
+		epoll_set_duplicated(entry & ((1u << NN_KIND_SHIFT) - 1));
+		fd_set_entry(fd, NN_SET, entry & ((1u << NN_KIND_SHIFT) - 1));
+		return;
+	case NN_LISTENER:
+		fd_set_entry(fd, NN_LISTENER, 0);
+		return;
+	default:
+		return;
+	}
+}
+
+long nn_close_range(unsigned first, unsigned last, unsigned flags)
+{
+	if (flags & ~(unsigned)(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) || first > last)
+		return sys_call3(SYS_close_range, first, last, flags);
+	if (!nn_fds || (flags & CLOSE_RANGE_CLOEXEC) || nn_in_vfork_child())
+		return sys_call3(SYS_close_range, first, last, flags);
+	/* Ours stay; the application's go, tracked ones with what belongs to it. */
+	unsigned end = last < NN_FD_MAX - 1 ? last : NN_FD_MAX - 1;
+	unsigned from = first;
+	unsigned top = hidden_top() > (unsigned)fd_top() ? hidden_top() : (unsigned)fd_top();
+	for (unsigned fd = first; fd <= end && fd < top; fd++) {
+		enum nn_kind kind = nn_kind_of((int)fd);
+		if (kind == NN_NONE)
+			continue;
+		if (kind != NN_HIDDEN) {
+			nn_close((int)fd);
+			continue;
+		}
+		if (fd > from)
+			sys_call3(SYS_close_range, from, fd - 1, flags);
+		from = fd + 1;
+	}
+	return from <= last ? sys_call3(SYS_close_range, from, last, flags) : 0;
+}
+
+long nn_shutdown(int fd, int how)
+{
+	struct nn_stream *stream = stream_get(fd);
+	if (!stream)
+		return sys_call2(SYS_shutdown, fd, how);
+	if (stream_is_paired(stream)) {
+		if (how == SHUT_WR || how == SHUT_RDWR) {
+			pay_replay(stream);
+			say(stream, END_FIN);
+		}
+	}
+	long outcome = sys_call2(SYS_shutdown, fd, how);
+	if (outcome == 0 && (how == SHUT_RD || how == SHUT_RDWR)) {
+		atomic_store(&stream->rx_shut, 1);
+		epoll_stream_moved(stream);
+	}
+	stream_put(stream);
+	return outcome;
+}

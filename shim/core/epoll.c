@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* epoll_ctl, and what happens to registrations when a stream moves. Theory in set.h. */
+#include "shim/core/epoll.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "shim/core/process.h"
+#include "shim/core/raw.h"
+#include "shim/core/set.h"
+#include "shim/core/switch.h"
+#include "shim/core/sys.h"
+
+static long kernel_ctl(const struct nn_set *set, int op, int fd, uint32_t events, uint64_t data)
+{
+	struct epoll_event event = {.events = events, .data.u64 = data};
+	return sys_call4(SYS_epoll_ctl, set->epfd, op, fd, &event);
+}
+
+/* Kernel's view of a managed registration: every edge, and room only while sending is on TCP. */
+static uint32_t managed_events(const struct nn_stream *stream)
+{
+	return EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET | (tx_taken(stream) && !stream->tx_replaying ? 0 : EPOLLOUT);
+}
+
+/* A slot and a doorbell for the set. */
+static bool set_gets_bell(struct nn_set *set)
+{
+	if (set->waiter.slot >= 0 || set->blind)
+		return true;
+	struct waiter waiter;
+	/* The slot outlives the calling thread: it is held in the name of the process. */
+	waiter_take(&waiter, (uint32_t)nn_pid);
+	if (waiter.slot < 0 || waiter.bell < 0 ||
+		kernel_ctl(set, EPOLL_CTL_ADD, waiter.bell, EPOLLIN | (set->exposed ? 0 : EPOLLET), key_of(KEY_BELL)) < 0) {
+		waiter_drop(&waiter);
+		return false;
+	}
+	set->waiter = waiter;
+	return true;
+}
+
+static bool room_for_managed(struct nn_set *set)
+{
+	if (set->managed_count < set->managed_room)
+		return true;
+	uint32_t room = set->managed_room ? set->managed_room * 2 : 1024;
+	uint32_t *larger = process_memory(room * sizeof *larger);
+	if (!larger)
+		return false;
+	if (set->managed_count)
+		memcpy(larger, set->managed, set->managed_count * sizeof *larger);
+	if (set->managed)
+		sys_call2(SYS_munmap, set->managed, set->managed_room * sizeof *larger);
+	set->managed = larger;
+	set->managed_room = room;
+	return true;
+}
+
+bool reg_manage(struct nn_reg *reg)
+{
+	struct nn_stream *stream = stream_at(reg->stream);
+	struct nn_set *set = set_at(reg->set);
+	if (reg->managed) {
+		kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, managed_events(stream), key_of(reg_index(reg)));
+		return true;
+	}
+	enum lock_outcome lock = lock_take(&set->lock, nn_self());
+	bool done = set_gets_bell(set) && room_for_managed(set) && (set->blind || waiter_attach(&set->waiter, stream->own));
+	if (done) {
+		reg->managed = reg->fresh = true;
+		reg->place = set->managed_count;
+		set->managed[set->managed_count++] = reg_index(reg);
+		if (set->items)
+			set->items--;
+		atomic_fetch_or(&stream->kernel_news, EPOLLIN | EPOLLOUT);
+		kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, managed_events(stream), key_of(reg_index(reg)));
+		/* Whoever sleeps in this set slept without regard for the stream. */
+		waiter_ring_own(&set->waiter);
+	}
+	lock_drop(&set->lock, lock);
+	return done;
+}
+
+void epoll_stream_moved(struct nn_stream *stream)
+{
+	if (!atomic_load(&stream->regs) || !rx_taken(stream))
+		return;
+	enum lock_outcome lock = lock_take(&table_lock, nn_self());
+	for (uint32_t at = atomic_load(&stream->regs); at; at = reg_at(at - 1)->next)
+		reg_manage(reg_at(at - 1));
+	lock_drop(&table_lock, lock);
+}
+
+bool epoll_stream_can_move(struct nn_stream *stream)
+{
+	bool can = true;
+	enum lock_outcome lock = lock_take(&table_lock, nn_self());
+	for (uint32_t at = atomic_load(&stream->regs); at && can; at = reg_at(at - 1)->next) {
+		struct nn_reg *reg = reg_at(at - 1);
+		/* A registration whose number is closed (a duplicate lives on) cannot be changed any more. */
+		can = fd_entry(reg->fd) == ((uint32_t)NN_STREAM << NN_KIND_SHIFT | stream->index) && reg_manage(reg);
+	}
+	lock_drop(&table_lock, lock);
+	return can && lock == LOCK_TAKEN;
+}
+
+void epoll_set_exposed(uint32_t index)
+{
+	struct nn_set *set = set_at(index);
+	enum lock_outcome lock = lock_take(&set->lock, nn_self());
+	if (!set->exposed) {
+		set->exposed = true;
+		if (set->waiter.slot >= 0) {
+			kernel_ctl(set, EPOLL_CTL_MOD, set->waiter.bell, EPOLLIN, key_of(KEY_BELL));
+			waiter_falls_asleep(&set->waiter);
+			waiter_ring_own(&set->waiter); /* let the first look decide */
+		}
+	}
+	lock_drop(&set->lock, lock);
+}
+
+/* The stream's registration changes with the kernel's. Under the table's lock; the kernel has agreed. */
+static void change(struct nn_set *set, struct nn_stream *stream, int op, int fd, const struct epoll_event *event)
+{
+	struct nn_reg *reg = reg_find(stream, set, fd);
+	if (op == EPOLL_CTL_DEL) {
+		if (reg)
+			reg_free(reg);
+		return;
+	}
+	if (reg && op == EPOLL_CTL_ADD) {
+		reg_free(reg); /* the kernel no longer had it: a number closed behind our back */
+		reg = NULL;
+	}
+	if (!reg) {
+		reg = reg_new(stream, set, fd);
+		if (!reg)
+			return;
+		set->items++;
+	}
+	enum lock_outcome lock = lock_take(&set->lock, nn_self());
+	reg->events = event->events;
+	reg->data = event->data.u64;
+	reg->disabled = false;
+	reg->fresh = true;
+	lock_drop(&set->lock, lock);
+	if (rx_taken(stream)) {
+		atomic_fetch_or(&stream->kernel_news, EPOLLIN | EPOLLOUT);
+		reg_manage(reg);
+		/* Ready already? Then whoever sleeps in the set must hear of it. */
+		waiter_ring_own(&set->waiter);
+	}
+}
+
+long nn_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+	if (nn_kind_of(fd) == NN_HIDDEN)
+		return -EBADF;
+	if (nn_kind_of(fd) == NN_SET && nn_kind_of(epfd) == NN_SET)
+		epoll_set_exposed(fd_entry(fd) & ((1u << NN_KIND_SHIFT) - 1));
+	struct nn_stream *stream = stream_get(fd);
+	if (nn_kind_of(epfd) != NN_SET) {
+		/* A set made before we were here: nobody would wake those who sleep in it. */
+		if (stream) {
+			stream_outside(stream, NN_REASON_CALL, OUTSIDE_WAIT_NS);
+			stream_put(stream);
+		}
+		return sys_call4(SYS_epoll_ctl, epfd, op, fd, event);
+	}
+	struct nn_set *set = set_at(fd_entry(epfd) & ((1u << NN_KIND_SHIFT) - 1));
+	enum lock_outcome lock = lock_take(&table_lock, nn_self());
+	long outcome;
+	bool managed = stream && rx_taken(stream) && (op == EPOLL_CTL_ADD || op == EPOLL_CTL_MOD) && event;
+	if (managed) {
+		/* Let the kernel judge the request (EEXIST, ENOENT, EINVAL...) with what it will keep. EXCLUSIVE cannot be
+		 * modified later, and what it avoids, waking several sets, costs nothing here. */
+		bool valid = op == EPOLL_CTL_ADD || !(event->events & EPOLLEXCLUSIVE);
+		struct epoll_event ours = {.events = valid ? managed_events(stream) : event->events, .data.u64 = key_of(KEY_BELL)};
+		outcome = sys_call4(SYS_epoll_ctl, epfd, op, fd, &ours);
+	} else if (stream && event && op == EPOLL_CTL_ADD && (event->events & EPOLLEXCLUSIVE)) {
+		struct epoll_event plain = {.events = event->events & ~EPOLLEXCLUSIVE, .data = event->data};
+		outcome = sys_call4(SYS_epoll_ctl, epfd, op, fd, &plain);
+	} else {
+		outcome = sys_call4(SYS_epoll_ctl, epfd, op, fd, event);
+	}
+	if (outcome == 0 && lock == LOCK_TAKEN) {
+		uint32_t phase = stream ? atomic_load(&stream->phase) : STREAM_FREE;
+		if (stream && phase != STREAM_ALONE)
+			change(set, stream, op, fd, event);
+		else if (op == EPOLL_CTL_ADD)
+			set->items++;
+		else if (op == EPOLL_CTL_DEL && set->items)
+			set->items--;
+	}
+	lock_drop(&table_lock, lock);
+	if (stream)
+		stream_put(stream);
+	return outcome;
+}

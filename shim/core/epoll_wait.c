@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* epoll_wait: collect from memory, spin, sleep in the kernel. Theory in set.h. */
+#include <errno.h>
+
+#include "shim/core/clock.h"
+#include "shim/core/epoll.h"
+#include "shim/core/process.h"
+#include "shim/core/readiness.h"
+#include "shim/core/set.h"
+#include "shim/core/sys.h"
+#include "shim/core/wait.h"
+#include "shim/wait/spin.h"
+
+#define LOOK_TICKS 150000u   /* at most so long without a look into the kernel while memory keeps us busy ... */
+#define LOOK_COLLECTIONS 64u /* ... or so many collections */
+#define SPIN_LOOK_NS 5000u   /* while spinning */
+
+struct set_sleep {
+	struct sleep sleep; /* first: handed out as cleanup */
+	struct nn_set *set;
+	struct waiter spinner; /* marks the thread as spinning */
+};
+
+/* What the kernel says of a stream's TCP connection, for the directions that are on TCP or have ended. */
+static uint32_t kernel_readiness(struct nn_stream *stream, const struct readiness *state)
+{
+	bool over = atomic_load_explicit(&stream->kernel_hup, memory_order_relaxed);
+	if (!atomic_load_explicit(&stream->kernel_news, memory_order_relaxed) && !over)
+		return 0;
+	uint32_t ask = state->ask | (over ? POLLRDHUP : 0);
+	atomic_store(&stream->kernel_news, 0); /* what comes from now on is news again */
+	struct pollfd fd = {.fd = stream->fd, .events = (short)ask};
+	static const struct timespec none = {0, 0};
+	struct timespec limit = none;
+	if (sys_call5(SYS_ppoll, &fd, 1, &limit, NULL, 8) <= 0)
+		return 0;
+	if (fd.revents)
+		atomic_store(&stream->kernel_news, 1);
+	return (uint32_t)(unsigned short)fd.revents & (ask | POLLERR | POLLHUP);
+}
+
+/* The events to report for one registration, 0: none. Under the set's lock. */
+static uint32_t reg_events(struct nn_reg *reg, bool *unsure)
+{
+	if (reg->disabled)
+		return 0;
+	struct nn_stream *stream = stream_at(reg->stream);
+	/* What is seen here is an edge the next time only if it has changed again. */
+	uint64_t tail = atomic_load(&stream->peer->tail), flags = peer_tx_flags(stream);
+	uint32_t kernel = atomic_load(&stream->kernel_edges);
+	struct readiness state = stream_readiness(stream);
+	*unsure |= state.unsure;
+	uint32_t room = atomic_load(&stream->tx_edges);
+	uint32_t mask = state.ready;
+	if (state.ask || atomic_load_explicit(&stream->kernel_hup, memory_order_relaxed))
+		mask |= kernel_readiness(stream, &state);
+	mask &= reg->events | EPOLLERR | EPOLLHUP;
+	if (!mask)
+		return 0;
+	if (reg->events & EPOLLET) {
+		bool edge = reg->fresh || tail != reg->seen_tail || flags != reg->seen_flags || kernel != reg->seen_kernel ||
+			    room != reg->seen_room;
+		if (!edge)
+			return 0;
+		reg->fresh = false;
+		reg->seen_tail = tail;
+		reg->seen_flags = flags;
+		reg->seen_kernel = kernel;
+		reg->seen_room = room;
+	}
+	return mask;
+}
+
+/* Moves up to `max` ready registrations into `events`. */
+static int collect(struct nn_set *set, struct epoll_event *events, int max, bool *unsure)
+{
+	int count = 0;
+	*unsure = false;
+	if (!set->managed_count)
+		return 0;
+	enum lock_outcome lock = lock_take(&set->lock, nn_self());
+	uint32_t total = set->managed_count, from = set->cursor;
+	if (from >= total)
+		from = 0;
+	uint32_t at = from;
+	for (uint32_t i = 0; i < total && count < max && lock == LOCK_TAKEN; i++) {
+		struct nn_reg *reg = reg_at(set->managed[at]);
+		at = at + 1 == total ? 0 : at + 1;
+		uint32_t mask = reg_events(reg, unsure);
+		if (!mask)
+			continue;
+		if (reg->events & EPOLLONESHOT)
+			reg->disabled = true;
+		events[count].events = mask;
+		events[count++].data.u64 = reg->data;
+	}
+	if (count == max)
+		set->cursor = at; /* the others are served first the next time */
+	lock_drop(&set->lock, lock);
+	return count;
+}
+
+/* Takes our own items out of what the kernel reported. Returns how many of the application's remain; *bell: ours was rung. */
+static int sift(struct nn_set *set, struct epoll_event *events, int count, bool *ours)
+{
+	int kept = 0;
+	for (int i = 0; i < count; i++) {
+		uint32_t index;
+		uint64_t data = events[i].data.u64;
+		if (!key_index(data, &index)) {
+			events[kept++] = events[i];
+			continue;
+		}
+		*ours = true;
+		if (index == KEY_BELL) {
+			COUNT_SHARED(nn_state->totals.doorbells_heard, 1);
+			continue;
+		}
+		if (index >= REGS)
+			continue;
+		struct nn_reg *reg = reg_at(index);
+		if (!reg->in_use || !reg->managed || reg->set != set_index(set))
+			continue;
+		struct nn_stream *stream = stream_at(reg->stream);
+		uint32_t what = events[i].events;
+		atomic_fetch_or(&stream->kernel_news, what);
+		atomic_fetch_add(&stream->kernel_edges, 1);
+		if (what & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+			stream_look(stream);
+	}
+	return kept;
+}
+
+/* A look into the kernel without waiting. */
+static long kernel_look(struct nn_set *set, struct epoll_event *events, int max, bool *ours)
+{
+	set->looked = cpu_ticks();
+	set->hurried = 0;
+	if (max <= 0)
+		return 0;
+	struct timespec limit = {0, 0};
+	long count = sys_call6(SYS_epoll_pwait2, set->epfd, events, max, &limit, NULL, 8);
+	if (count == -ENOSYS)
+		count = sys_call6(SYS_epoll_pwait, set->epfd, events, max, 0, NULL, 8);
+	return count <= 0 ? count : sift(set, events, (int)count, ours);
+}
+
+static void undo(struct sleep *sleep)
+{
+	struct set_sleep *whole = (struct set_sleep *)sleep;
+	if (atomic_fetch_sub(&whole->set->sleepers, 1) == 1)
+		waiter_wakes(&whole->set->waiter);
+	waiter_drop(&whole->spinner);
+}
+
+/* Nothing is ready and nobody else will tell: an exposed set goes quiet in the kernel's eyes. */
+static void go_quiet(struct nn_set *set)
+{
+	if (!set->exposed || set->waiter.slot < 0)
+		return;
+	waiter_hush(&set->waiter);
+	waiter_falls_asleep(&set->waiter);
+}
+
+static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events, int max, uint64_t left, const sigset_t *mask,
+	bool *unsure)
+{
+	struct nn_set *set = whole->set;
+	bool managed = set->managed_count;
+	atomic_fetch_add(&set->sleepers, 1);
+	if (managed)
+		waiter_falls_asleep(&set->waiter);
+	long count = collect(set, events, max, unsure); /* W2 */
+	if (!count && !*unsure) {
+		if (set->blind && managed && left > BLIND_NS)
+			left = BLIND_NS;
+		struct timespec limit = {(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
+		count = nn_front.epoll_pwait2(set->epfd, events, max, left == UINT64_MAX ? NULL : &limit, mask, whole);
+		set->looked = cpu_ticks();
+		if (count > 0) {
+			bool ours = false;
+			count = sift(set, events, (int)count, &ours);
+		}
+	}
+	if (atomic_fetch_sub(&set->sleepers, 1) == 1) {
+		if (!set->exposed)
+			waiter_wakes(&set->waiter);
+	} else if (managed) {
+		/* Others sleep on: the next news must ring again; and what came meanwhile is looked at by our caller. */
+		waiter_falls_asleep(&set->waiter);
+	}
+	return count;
+}
+
+static uint64_t deadline_of(const struct timespec *timeout)
+{
+	if (!timeout || timeout->tv_sec < 0 || (uint64_t)timeout->tv_sec > 1000000000u)
+		return UINT64_MAX;
+	if (!timeout->tv_sec && !timeout->tv_nsec)
+		return 0;
+	return nn_now_ns() + (uint64_t)timeout->tv_sec * NS_IN_S + (uint64_t)timeout->tv_nsec;
+}
+
+/* Spins. Returns events found. */
+static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max, bool *unsure)
+{
+	struct nn_set *set = whole->set;
+	struct spin spin;
+	long count = 0;
+	if (!set->managed_count)
+		return 0;
+	waiter_take(&whole->spinner, nn_self());
+	if (spin_begin(&spin, &whole->spinner)) {
+		uint64_t looked = nn_now_ns();
+		while (!count && spin_turn(&spin)) {
+			count = collect(set, events, max, unsure);
+			if (!count && set->items && nn_now_ns() - looked > SPIN_LOOK_NS) {
+				bool ours = false;
+				count = kernel_look(set, events, max, &ours);
+				looked = nn_now_ns();
+			}
+		}
+		spin_end(&spin, count > 0);
+	}
+	waiter_drop(&whole->spinner);
+	return count;
+}
+
+static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask)
+{
+	struct set_sleep whole = {.sleep = {.undo = undo}, .set = set, .spinner = {.slot = -1, .bell = -1}};
+	for (;;) {
+		bool unsure, ours = false;
+		long count = collect(set, events, max, &unsure);
+		if (count) {
+			/* Busy with memory: the kernel's items get their turn now and then. */
+			if (++set->hurried > LOOK_COLLECTIONS || cpu_ticks() - set->looked > LOOK_TICKS) {
+				long more = kernel_look(set, events + count, max - (int)count, &ours);
+				if (more > 0)
+					count += more;
+			}
+			/* Still readable for those who watch the set; and there may be more than this thread takes. */
+			if (set->exposed || (count == max && atomic_load(&set->sleepers)))
+				waiter_ring_own(&set->waiter);
+			return count;
+		}
+		if (deadline == 0 && !unsure) {
+			go_quiet(set);
+			count = kernel_look(set, events, max, &ours);
+			if (count < 0)
+				return count;
+			/* Only our own news: it may have made a stream ready. */
+			if (count < max && (ours || set->exposed)) {
+				long more = collect(set, events + count, max - (int)count, &unsure);
+				if (more && set->exposed)
+					waiter_ring_own(&set->waiter);
+				count += more;
+			}
+			return count;
+		}
+		count = spin_in(&whole, events, max, &unsure);
+		if (count)
+			return count;
+		uint64_t now = deadline == UINT64_MAX ? 0 : nn_now_ns();
+		bool late = deadline <= now;
+		uint64_t left = deadline == UINT64_MAX ? UINT64_MAX : late ? 0 : deadline - now;
+		go_quiet(set);
+		count = sleep_in_kernel(&whole, events, max, left, mask, &unsure);
+		if (count) {
+			if (count > 0 && set->exposed)
+				waiter_ring_own(&set->waiter);
+			return count;
+		}
+		if (deadline != UINT64_MAX && nn_now_ns() >= deadline)
+			deadline = 0; /* one last look, at all there is */
+	}
+}
+
+int nn_epoll_wait(struct nn_io *io, int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
+	const sigset_t *mask)
+{
+	io->stream = NULL;
+	io->counted = false;
+	uint32_t entry = fd_entry(epfd);
+	if (entry >> NN_KIND_SHIFT != NN_SET || max <= 0 || max > 0x7fffffff / (int)sizeof *events || !events)
+		return NN_RAW;
+	struct nn_set *set = set_at(entry & ((1u << NN_KIND_SHIFT) - 1));
+	if (set->epfd != epfd && fd_entry(set->epfd) != entry)
+		set->epfd = epfd;
+	io->result = wait_in(set, events, max, deadline_of(timeout), mask);
+	return NN_DONE;
+}

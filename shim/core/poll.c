@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * poll(2) and select(2) over descriptors some of which are streams.
+ *
+ * What memory can tell is told from memory; the rest of the question goes to the kernel, in one poll over a copy of the list
+ * in which the directions that are on rings do not ask. Directions still on TCP are held as raw calls, so that they do not move while
+ * the kernel watches them for us.
+ */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "shim/core/clock.h"
+#include "shim/core/process.h"
+#include "shim/core/raw.h"
+#include "shim/core/readiness.h"
+#include "shim/core/sys.h"
+#include "shim/core/wait.h"
+#include "shim/wait/spin.h"
+
+#define FEW 32u /* lists up to this length live on the stack */
+#define LOOK_NS 5000u /* while spinning, other descriptors are looked at this often */
+
+struct watch {
+	struct nn_stream *stream; /* NULL: the kernel's alone */
+	bool held_rx, held_tx;
+};
+
+struct list {
+	struct sleep sleep; /* first: handed out as cleanup */
+	struct pollfd *fds; /* the application's */
+	struct pollfd *asked; /* the kernel's copy, one longer */
+	struct watch *watches;
+	nfds_t count;
+	bool others;  /* something in the list only the kernel knows */
+	bool rings;   /* something in it is on a ring */
+	bool attached;
+	bool unsure;  /* the last look was not conclusive */
+	void *memory; /* of long lists */
+	size_t bytes;
+	struct pollfd few_asked[FEW + 1];
+	struct watch few_watches[FEW];
+};
+
+static bool list_begin(struct list *list, struct pollfd *fds, nfds_t count)
+{
+	list->fds = fds;
+	list->count = count;
+	list->asked = list->few_asked;
+	list->watches = list->few_watches;
+	if (count > FEW) {
+		list->bytes = count * (sizeof *list->watches + sizeof *list->asked) + sizeof *list->asked;
+		list->memory = process_memory(list->bytes);
+		if (!list->memory)
+			return false;
+		list->watches = list->memory;
+		list->asked = (struct pollfd *)(list->watches + count);
+	}
+	for (nfds_t i = 0; i < count; i++) {
+		struct watch *watch = &list->watches[i];
+		watch->held_rx = watch->held_tx = false;
+		watch->stream = fds[i].fd >= 0 ? stream_get(fds[i].fd) : NULL;
+		if (!watch->stream) {
+			list->others |= fds[i].fd >= 0;
+			continue;
+		}
+		stream_tick(watch->stream);
+		watch->held_rx = raw_hold(watch->stream, false);
+		watch->held_tx = raw_hold(watch->stream, true);
+		list->rings |= !watch->held_rx || !watch->held_tx;
+		list->others |= watch->held_rx || watch->held_tx;
+	}
+	return true;
+}
+
+static void list_detach(struct list *list)
+{
+	if (!list->attached)
+		return;
+	for (nfds_t i = 0; i < list->count; i++)
+		if (list->watches[i].stream && stream_is_paired(list->watches[i].stream))
+			waiter_detach(&list->sleep.waiter, list->watches[i].stream->own);
+	list->attached = false;
+}
+
+static void list_end(struct list *list)
+{
+	list_detach(list);
+	waiter_drop(&list->sleep.waiter);
+	for (nfds_t i = 0; i < list->count; i++) {
+		struct watch *watch = &list->watches[i];
+		if (!watch->stream)
+			continue;
+		if (watch->held_rx)
+			raw_release(watch->stream, false);
+		if (watch->held_tx)
+			raw_release(watch->stream, true);
+		stream_put(watch->stream);
+	}
+	if (list->memory)
+		sys_call2(SYS_munmap, list->memory, list->bytes);
+}
+
+static void undo(struct sleep *sleep)
+{
+	list_end((struct list *)sleep);
+}
+
+/* What memory says; and what remains to be asked. Returns how many are ready. */
+static long look(struct list *list, bool sleeping)
+{
+	long ready = 0;
+	list->unsure = false;
+	for (nfds_t i = 0; i < list->count; i++) {
+		struct pollfd *fd = &list->fds[i];
+		list->asked[i] = (struct pollfd){.fd = fd->fd, .events = fd->events};
+		fd->revents = 0;
+		struct nn_stream *stream = list->watches[i].stream;
+		if (!stream)
+			continue;
+		struct readiness state = stream_readiness(stream);
+		fd->revents = (short)(state.ready & ((uint32_t)fd->events | POLLERR | POLLHUP));
+		list->asked[i].events = (short)((uint32_t)fd->events & state.ask);
+		/* Asleep, the kernel's FIN must wake us even if nobody asked for RDHUP. */
+		if (sleeping && stream_is_paired(stream) && !atomic_load(&stream->kernel_hup))
+			list->asked[i].events |= POLLRDHUP;
+		list->unsure |= state.unsure;
+		ready += fd->revents != 0;
+	}
+	return ready;
+}
+
+/* Adds what the kernel answered. Returns how many are ready. */
+static long merge(struct list *list)
+{
+	long ready = 0;
+	for (nfds_t i = 0; i < list->count; i++) {
+		struct pollfd *fd = &list->fds[i];
+		struct nn_stream *stream = list->watches[i].stream;
+		short answer = list->asked[i].revents;
+		if (stream && stream_is_paired(stream) && (answer & (POLLRDHUP | POLLHUP | POLLERR)) && !atomic_load(&stream->kernel_hup))
+			stream_look(stream);
+		fd->revents |= (short)(answer & (fd->events | POLLERR | POLLHUP | POLLNVAL));
+		if (stream && stream_is_paired(stream) && rx_taken(stream)) {
+			struct readiness state = stream_readiness(stream);
+			fd->revents |= (short)(state.ready & ((uint32_t)fd->events | POLLERR | POLLHUP));
+		}
+		ready += fd->revents != 0;
+	}
+	return ready;
+}
+
+static long ask_kernel(struct list *list, const struct timespec *timeout, const sigset_t *mask, bool bell)
+{
+	list->asked[list->count] = (struct pollfd){.fd = bell ? list->sleep.waiter.bell : -1, .events = POLLIN};
+	return nn_front.ppoll(list->asked, list->count + 1, timeout, mask, list);
+}
+
+static bool attach_all(struct list *list)
+{
+	bool heard = list->sleep.waiter.bell >= 0;
+	for (nfds_t i = 0; i < list->count; i++) {
+		struct nn_stream *stream = list->watches[i].stream;
+		if (!stream || !stream_is_paired(stream))
+			continue;
+		heard &= waiter_attach(&list->sleep.waiter, stream->own);
+		if (stream->tx_ring && atomic_load(&stream->tx_full))
+			tx_want_room(stream);
+	}
+	list->attached = true;
+	return heard;
+}
+
+static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask)
+{
+	static const struct timespec none = {0, 0};
+	for (;;) {
+		long ready = look(list, false);
+		bool now_only = deadline == 0;
+		if (ready || now_only) {
+			if (!list->others && ready)
+				return ready;
+			long answer = ask_kernel(list, &none, NULL, false);
+			return answer < 0 ? answer : merge(list);
+		}
+		waiter_take(&list->sleep.waiter, nn_self());
+		struct spin spin;
+		if (list->rings && spin_begin(&spin, &list->sleep.waiter)) {
+			uint64_t looked = nn_now_ns();
+			while (!ready && spin_turn(&spin)) {
+				ready = look(list, false);
+				if (!ready && list->others && nn_now_ns() - looked > LOOK_NS) {
+					if (ask_kernel(list, &none, NULL, false) > 0)
+						ready = merge(list);
+					looked = nn_now_ns();
+				}
+			}
+			spin_end(&spin, ready);
+		}
+		long outcome = 0;
+		if (!ready) {
+			bool heard = attach_all(list);
+			waiter_falls_asleep(&list->sleep.waiter);
+			if (!look(list, true) && !list->unsure) { /* W2 */
+				uint64_t now = deadline == UINT64_MAX ? 0 : nn_now_ns();
+				uint64_t left = deadline == UINT64_MAX ? UINT64_MAX : deadline > now ? deadline - now : 0;
+				bool all = heard || !list->rings || left <= BLIND_NS;
+				if (!all)
+					left = BLIND_NS;
+				struct timespec limit = {(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
+				outcome = ask_kernel(list, left == UINT64_MAX ? NULL : &limit, mask, true);
+				waiter_wakes(&list->sleep.waiter);
+				if (outcome > 0 && list->asked[list->count].revents)
+					waiter_hush(&list->sleep.waiter);
+				if (outcome > 0)
+					ready = merge(list);
+				else if (outcome == 0 && all && left != UINT64_MAX)
+					deadline = 0; /* time is over: one last look */
+			}
+			waiter_wakes(&list->sleep.waiter);
+		}
+		list_detach(list);
+		waiter_drop(&list->sleep.waiter);
+		if (outcome < 0)
+			return outcome;
+		if (ready)
+			return ready;
+	}
+}
+
+static uint64_t deadline_of(const struct timespec *timeout)
+{
+	if (!timeout)
+		return UINT64_MAX;
+	if (!timeout->tv_sec && !timeout->tv_nsec)
+		return 0;
+	if ((uint64_t)timeout->tv_sec > 1000000000u)
+		return UINT64_MAX;
+	return nn_now_ns() + (uint64_t)timeout->tv_sec * NS_IN_S + (uint64_t)timeout->tv_nsec;
+}
+
+static bool concerns_us(const struct pollfd *fds, nfds_t count)
+{
+	bool streams = false;
+	for (nfds_t i = 0; i < count; i++) {
+		enum nn_kind kind = nn_kind_of(fds[i].fd);
+		streams |= kind == NN_STREAM;
+		if (kind == NN_SET)
+			nn_passing(fds[i].fd);
+	}
+	return streams;
+}
+
+int nn_poll(struct nn_io *io, struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
+{
+	io->stream = NULL;
+	io->counted = false;
+	if (!concerns_us(fds, count) || (timeout && ((uint64_t)timeout->tv_nsec >= NS_IN_S || timeout->tv_sec < 0)))
+		return NN_RAW;
+	struct list list = {.sleep = {.waiter = {.slot = -1, .bell = -1}, .undo = undo}};
+	if (!list_begin(&list, fds, count))
+		return NN_RAW;
+	io->result = poll_list(&list, deadline_of(timeout), mask);
+	list_end(&list);
+	return NN_DONE;
+}

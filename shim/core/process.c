@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Start-up and the process-wide tables. nn_start runs in the front end's constructor and only reserves address space: a
+ * program that never opens a TCP connection gets no descriptor and no page touched.
+ */
+#include "shim/core/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "shim/core/hidden.h"
+#include "shim/core/report.h"
+#include "shim/core/stream.h"
+#include "shim/core/sys.h"
+
+struct nn_config nn_config = {.log_fd = -1};
+struct nn_front nn_front;
+struct state *nn_state;
+int nn_pid;
+_Atomic uint32_t *nn_fds;
+
+static _Atomic int top_fd;
+static int state_fd = -1;
+static _Atomic uint32_t finished;
+static _Atomic uint32_t state_lock;
+
+void *process_memory(size_t bytes)
+{
+	void *memory = (void *)sys_call6(
+		SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return sys_failed(memory) ? NULL : memory;
+}
+
+static uint64_t now_by_call(void)
+{
+	struct timespec now;
+	sys_call2(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+int nn_start(const struct nn_config *config, const struct nn_front *front)
+{
+	nn_config = *config;
+	nn_front = *front;
+	if (!nn_front.now)
+		nn_front.now = now_by_call;
+	nn_pid = (int)sys_call0(SYS_getpid);
+	int outcome = streams_start();
+	if (outcome < 0)
+		return outcome;
+	void *table = process_memory(NN_FD_MAX * sizeof *nn_fds);
+	if (!table)
+		return -ENOMEM;
+	nn_fds = table; /* from here on descriptors are tracked */
+	return 0;
+}
+
+void fd_set_entry(int fd, enum nn_kind kind, uint32_t index)
+{
+	if ((unsigned)fd >= NN_FD_MAX || !nn_fds)
+		return;
+	atomic_store_explicit(&nn_fds[fd], (uint32_t)kind << NN_KIND_SHIFT | index, memory_order_release);
+	if (kind == NN_HIDDEN)
+		return; /* hidden.c keeps its own list: they sit at the very top */
+	int top = atomic_load(&top_fd);
+	while (fd >= top && !atomic_compare_exchange_weak(&top_fd, &top, fd + 1))
+		;
+}
+
+void fd_clear(int fd)
+{
+	if ((unsigned)fd < NN_FD_MAX && nn_fds)
+		atomic_store_explicit(&nn_fds[fd], 0, memory_order_release);
+}
+
+int fd_top(void)
+{
+	return atomic_load(&top_fd);
+}
+
+static void name_program(char *name, size_t size)
+{
+	memset(name, 0, size);
+	long fd = sys_call4(SYS_openat, AT_FDCWD, "/proc/self/comm", O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	long length = sys_call3(SYS_read, fd, name, size - 1);
+	sys_call1(SYS_close, fd);
+	for (long i = 0; i < length; i++)
+		if (name[i] == '\n')
+			name[i] = 0;
+}
+
+/* A fresh memfd mapped at `where` (NULL: anywhere). */
+static int map_state(void *where, struct state **state)
+{
+	struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+	sys_call4(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit);
+	if (limit.rlim_cur < sizeof **state)
+		return -EFBIG; /* ftruncate would raise SIGXFSZ */
+	int fd = (int)sys_call2(SYS_memfd_create, STATE_NAME, MFD_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	fd = hidden_take(fd);
+	if (fd < 0)
+		return fd;
+	long outcome = sys_call2(SYS_ftruncate, fd, sizeof **state);
+	if (outcome >= 0) {
+		outcome = sys_call6(SYS_mmap, where, sizeof **state, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_NORESERVE | (where ? MAP_FIXED : 0), fd, 0);
+		if (!sys_failed((void *)outcome)) {
+			*state = (struct state *)outcome;
+			return fd;
+		}
+	}
+	hidden_close(fd);
+	return (int)outcome;
+}
+
+int process_show_state(void)
+{
+	if (nn_state)
+		return 0;
+	uint32_t nobody = 0;
+	if (!atomic_compare_exchange_strong(&state_lock, &nobody, 1))
+		return -EAGAIN; /* another thread is at it; this connection goes untracked */
+	int outcome = 0;
+	if (!nn_state) {
+		struct state *state;
+		outcome = map_state(NULL, &state);
+		if (outcome >= 0) {
+			state_fd = outcome;
+			state->version = STATE_VERSION;
+			state->pid = (uint32_t)nn_pid;
+			state->stream_size = sizeof(struct state_stream);
+			name_program(state->program, sizeof state->program);
+			atomic_store_explicit(&state->magic, STATE_MAGIC, memory_order_release);
+			nn_state = state;
+			outcome = 0;
+		}
+	}
+	atomic_store(&state_lock, 0);
+	return outcome;
+}
+
+void process_renew_state(void)
+{
+	atomic_store(&state_lock, 0);
+	atomic_store(&finished, 0);
+	nn_pid = (int)sys_call0(SYS_getpid);
+	if (!nn_state)
+		return;
+	hidden_close(state_fd);
+	state_fd = -1;
+	/* The parent goes on writing to the old pages: take a copy of what is in use, then put fresh pages in their place. */
+	uint32_t top = atomic_load(&nn_state->stream_top);
+	if (top > STATE_STREAMS)
+		top = STATE_STREAMS;
+	size_t used = offsetof(struct state, streams) + top * sizeof(struct state_stream);
+	struct state *copy = process_memory(used);
+	if (copy)
+		memcpy(copy, nn_state, used);
+	struct state *state;
+	int fd = map_state(nn_state, &state);
+	if (fd < 0) {
+		void *memory = (void *)sys_call6(SYS_mmap, nn_state, sizeof *state, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+		if (sys_failed(memory))
+			return; /* the old mapping is gone with it or still there; nothing better can be done */
+		fd = -1;
+	}
+	state_fd = fd;
+	if (copy) {
+		memcpy(nn_state, copy, used);
+		sys_call2(SYS_munmap, copy, used);
+	}
+	nn_state->pid = (uint32_t)nn_pid;
+	/* The totals so far are the parent's. */
+	memset(&nn_state->totals, 0, sizeof nn_state->totals);
+}
+
+void nn_finish(void)
+{
+	if (!nn_state || !nn_config.report || nn_in_vfork_child() || atomic_exchange(&finished, 1))
+		return;
+	report_write(nn_config.report, nn_state);
+}
+
+bool nn_in_vfork_child(void)
+{
+	return (int)sys_call0(SYS_getpid) != nn_pid;
+}

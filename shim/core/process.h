@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What there is once in a process: configuration, front end, tables, visible state. */
+#ifndef SHIM_CORE_PROCESS_H
+#define SHIM_CORE_PROCESS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "shim/core/config.h"
+#include "shim/core/nn.h"
+#include "shim/core/state.h"
+
+extern struct nn_config nn_config;
+extern struct nn_front nn_front;
+extern struct state *nn_state; /* NULL until the first connection */
+extern int nn_pid;             /* of the process whose memory this is; differs from getpid() in a vfork child */
+
+/* Zeroed memory of this process, page-granular, untouched pages cost nothing. NULL when there is none. */
+void *process_memory(size_t bytes);
+
+/* Makes nn_state. -errno: no connection can be tracked. */
+int process_show_state(void);
+/* After fork, in the child: a state of its own at the same address. */
+void process_renew_state(void);
+
+/* nn_fds */
+static inline uint32_t fd_entry(int fd)
+{
+	if ((unsigned)fd >= NN_FD_MAX || !nn_fds)
+		return 0;
+	return atomic_load_explicit(&nn_fds[fd], memory_order_acquire);
+}
+void fd_set_entry(int fd, enum nn_kind kind, uint32_t index);
+void fd_clear(int fd);
+int fd_top(void); /* no entry is set at this number or above */
+
+static inline uint32_t nn_self(void)
+{
+	return nn_front.self();
+}
+
+#define COUNT(field, n) \
+	atomic_store_explicit(&(field), atomic_load_explicit(&(field), memory_order_relaxed) + (n), memory_order_relaxed)
+#define COUNT_SHARED(field, n) atomic_fetch_add_explicit(&(field), (n), memory_order_relaxed)
+
+#endif

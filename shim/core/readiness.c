@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "shim/core/readiness.h"
+
+#include "shim/core/lock.h"
+#include "shim/core/process.h"
+#include "shim/core/switch.h"
+#include "shim/core/wait.h"
+
+/* Never waits for a lock: callers hold locks of epoll sets, which come after those of streams. */
+static bool enter_segments(struct nn_stream *stream)
+{
+	if (!lock_try(&stream->own->rx_lock, nn_self()))
+		return false;
+	if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
+		rx_reload(stream);
+	while (rx_advance(stream))
+		;
+	lock_drop(&stream->own->rx_lock, LOCK_TAKEN);
+	return true;
+}
+
+static void receiving(struct nn_stream *stream, struct readiness *state)
+{
+	if (atomic_load(&stream->peer->epoch) != stream->rx_epoch && !enter_segments(stream))
+		state->unsure = true;
+	bool over = atomic_load_explicit(&stream->kernel_hup, memory_order_relaxed);
+	uint64_t flags = peer_tx_flags(stream);
+	if (!stream->rx_ring) {
+		state->ask |= READY_IN | POLLPRI | POLLRDHUP;
+		return;
+	}
+	uint64_t tail = atomic_load(&stream->peer->tail);
+	uint64_t waiting = tail - atomic_load_explicit(&stream->own->head, memory_order_relaxed);
+	uint64_t lowat = (uint64_t)atomic_load_explicit(&stream->lowat, memory_order_relaxed);
+	if (waiting && (waiting >= lowat || waiting > stream->rx_mask / 2))
+		state->ready |= READY_IN;
+	if ((flags & END_FIN) || over)
+		state->ready |= READY_IN | POLLRDHUP;
+	if (atomic_load_explicit(&stream->rx_shut, memory_order_relaxed))
+		state->ready |= READY_IN | POLLRDHUP;
+}
+
+static void sending(struct nn_stream *stream, struct readiness *state)
+{
+	if (!stream->tx_ring || stream->tx_replaying) {
+		state->ask |= READY_OUT;
+		return;
+	}
+	if (atomic_load_explicit(&stream->tx_full, memory_order_relaxed)) {
+		if (!tx_news(stream))
+			return;
+		atomic_store_explicit(&stream->tx_full, 0, memory_order_relaxed);
+		atomic_store(&stream->own->space_at, 0);
+		atomic_fetch_add(&stream->tx_edges, 1);
+	}
+	state->ready |= READY_OUT;
+}
+
+struct readiness stream_readiness(struct nn_stream *stream)
+{
+	struct readiness state = {0};
+	if (!stream_is_paired(stream)) {
+		state.ask = ~0u;
+		return state;
+	}
+	if ((tx_outside_wanted(stream) || stream->tx_replaying) && !stream_serve(stream))
+		state.unsure = true;
+	if (rx_taken(stream))
+		receiving(stream, &state);
+	else
+		state.ask |= READY_IN | POLLPRI | POLLRDHUP;
+	if (tx_taken(stream))
+		sending(stream, &state);
+	else
+		state.ask |= READY_OUT;
+	if (atomic_load_explicit(&stream->error, memory_order_relaxed))
+		state.ready |= READY_IN | READY_OUT | POLLERR | POLLHUP | POLLRDHUP;
+	return state;
+}

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * send(2) and its kin. While the direction is on TCP the call is the front end's to make; on the ring it is served here:
+ * copy under tx_lock, publish by one compare-and-swap of the tail (so a signal handler's or another process's call in
+ * between only makes us start over), look for sleepers.
+ */
+#include <errno.h>
+
+#include "shim/core/chaos.h"
+#include "shim/core/clock.h"
+#include "shim/core/cursor.h"
+#include "shim/core/lock.h"
+#include "shim/core/process.h"
+#include "shim/core/raw.h"
+#include "shim/core/switch.h"
+#include "shim/core/sys.h"
+#include "shim/core/wait.h"
+#include "shim/wait/waiter.h"
+
+/* Ticks after which a sender asks the kernel whether the peer still lives: a fraction of a millisecond. */
+#define LOOK_TICKS 500000u
+
+/* Room in the ring from `tail` on; asks the peer only when what it knew is not enough. */
+static uint64_t room(struct nn_stream *stream, uint64_t tail, uint64_t wanted)
+{
+	uint64_t size = stream->tx_mask + 1;
+	uint64_t used = tail - stream->tx_head;
+	if (size - used >= wanted)
+		return size - used;
+	uint64_t head = atomic_load(&stream->peer->head);
+	/* Copied, then checked: a head before the segment is a peer still draining TCP, one beyond the tail a lie. */
+	if (head > stream->tx_head && head <= tail)
+		stream->tx_head = head;
+	return size - (tail - stream->tx_head);
+}
+
+/* Copies and publishes what fits; 0 when full. Under tx_lock, on the ring. */
+static size_t ring_write(struct nn_stream *stream, struct cursor *from)
+{
+	for (;;) {
+		uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
+		uint64_t count = room(stream, tail, from->left);
+		if (count > from->left)
+			count = from->left;
+		if (!count)
+			return 0;
+		struct cursor at = *from;
+		uint64_t place = tail & stream->tx_mask;
+		uint64_t first = stream->tx_mask + 1 - place;
+		if (first > count)
+			first = count;
+		cursor_gather(&at, stream->tx_ring + place, first);
+		if (count > first)
+			cursor_gather(&at, stream->tx_ring, count - first);
+		/* P1 in waiter.h; pairs with rx_news and ring_read. */
+		if (atomic_compare_exchange_strong(&stream->own->tail, &tail, tail + count)) {
+			*from = at;
+			return count;
+		}
+	}
+}
+
+static void note_activity(struct nn_stream *stream)
+{
+	if (!(atomic_load_explicit(&stream->peer->rx_flags, memory_order_relaxed) & END_WANT_ACTIVITY))
+		return;
+	uint32_t group = stream->own_end / ACTIVITY_GROUP;
+	atomic_fetch_add(&stream->pair->own->activity[group], 1);
+	atomic_fetch_add(&stream->pair->own->activity_top[group / ACTIVITY_GROUP], 1);
+}
+
+static void tell(struct nn_stream *stream)
+{
+	note_activity(stream);
+	doorbell_ring(stream->pair, stream->peer);
+}
+
+/* The peer will not read on from a ring: it closed, died, or asked for TCP. -> true: the direction may have moved. */
+static bool serve_peer(struct nn_stream *stream)
+{
+	if (tx_outside_wanted(stream) && !stream->tx_replaying)
+		tx_serve_outside(stream);
+	if (stream->tx_replaying)
+		return true;
+	uint64_t flags = peer_tx_flags(stream);
+	bool hup = atomic_load_explicit(&stream->kernel_hup, memory_order_relaxed);
+	if ((flags & END_CLOSED) || (hup && !(flags & END_FIN))) {
+		tx_down(stream, NN_REASON_PEER_CLOSED, true);
+		return true;
+	}
+	return false;
+}
+
+/* The last send found no room: remembered for readiness. */
+static void mark_full(struct nn_stream *stream)
+{
+	atomic_store_explicit(&stream->tx_full, 1, memory_order_relaxed);
+	tx_want_room(stream);
+}
+
+enum ring_outcome { RING_DONE, RING_LEFT /* on TCP now: the rest is the kernel's */ };
+
+/* One call on the ring. *sent counts what was taken; *error -errno when it ends early. */
+static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from, int flags, size_t *sent, long *error)
+{
+	uint64_t deadline = 0;
+	for (;;) {
+		int pending = atomic_exchange(&stream->error, 0);
+		if (pending) {
+			*error = -pending;
+			return RING_DONE;
+		}
+		enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
+		if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
+			tx_reload(stream);
+		if (!tx_taken(stream)) {
+			lock_drop(&stream->own->tx_lock, lock);
+			return RING_LEFT;
+		}
+		if (atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN) {
+			lock_drop(&stream->own->tx_lock, lock);
+			return RING_LEFT; /* shut down: EPIPE and SIGPIPE are the kernel's to give */
+		}
+		bool moved = lock == LOCK_TAKEN && serve_peer(stream);
+		size_t count = 0;
+		if (!moved) {
+			count = ring_write(stream, from);
+			if (from->left && lock == LOCK_TAKEN && tx_grow(stream))
+				count += ring_write(stream, from);
+			if (from->left)
+				mark_full(stream);
+		} else if (stream->tx_replaying && tx_replay_more(stream)) {
+			moved = false;
+		}
+		lock_drop(&stream->own->tx_lock, lock);
+		if (count) {
+			*sent += count;
+			COUNT(stream->shown->tx.ring_bytes, count);
+			tell(stream);
+		}
+		if (!from->left)
+			return RING_DONE;
+		if (!tx_taken(stream))
+			continue;
+		if (stream_nonblocking(stream, flags)) {
+			if (!*sent)
+				*error = -EAGAIN;
+			return RING_DONE;
+		}
+		long outcome = stream_wait_tx(stream, &deadline);
+		if (outcome < 0) {
+			if (!*sent)
+				*error = outcome;
+			return RING_DONE;
+		}
+	}
+}
+
+/* One call while the direction is the core's. NN_RAW: it went down before a byte was taken. */
+static int send_taken(struct nn_io *io, struct cursor *from, int flags)
+{
+	struct nn_stream *stream = io->stream;
+	if (cpu_ticks() - atomic_load_explicit(&stream->looked_ns, memory_order_relaxed) > LOOK_TICKS)
+		stream_look(stream);
+	size_t sent = 0;
+	long error = 0;
+	COUNT(stream->shown->tx.calls, 1);
+	while (ring_send(stream, from, flags, &sent, &error) == RING_LEFT) {
+		if (!sent)
+			return NN_RAW;
+		if (!raw_hold(stream, true))
+			continue; /* up again already */
+		/* Part of it is on its way: the rest must follow before we return, as the kernel would do. */
+		struct iovec rest[64];
+		struct msghdr message = {.msg_iov = rest, .msg_iovlen = (size_t)cursor_vector(from, rest, 64, from->left)};
+		long outcome = sys_call3(SYS_sendmsg, stream->fd, &message, flags);
+		raw_release(stream, true);
+		if (outcome > 0) {
+			COUNT(stream->shown->tx.tcp_bytes, (uint64_t)outcome);
+			sent += (size_t)outcome;
+		}
+		break;
+	}
+	io->result = error ? error : (long)sent;
+	if (!rx_taken(stream))
+		stream_tick(stream);
+	stream_put(stream);
+	return NN_DONE;
+}
+
+int nn_send(struct nn_io *io, int fd, const struct iovec *iov, int count, int flags)
+{
+	io->sending = true;
+	io->counted = false;
+	io->stream = stream_get(fd);
+	if (!io->stream)
+		return NN_RAW;
+	struct nn_stream *stream = io->stream;
+	if (flags & (MSG_OOB | MSG_FASTOPEN | MSG_ZEROCOPY))
+		stream_outside(stream, flags & MSG_OOB ? NN_REASON_OOB : NN_REASON_CALL, OUTSIDE_WAIT_NS);
+	for (;;) {
+		if (stream_is_paired(stream)) {
+			chaos_tx(stream);
+			if (!tx_taken(stream))
+				tx_try_up(stream);
+			if (tx_taken(stream)) {
+				struct cursor from = cursor_begin(iov, count);
+				if ((atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN) || !from.left)
+					return NN_RAW; /* shut down: EPIPE and SIGPIPE are the kernel's to give */
+				if (send_taken(io, &from, flags) == NN_DONE)
+					return NN_DONE;
+				continue;
+			}
+		}
+		if (raw_begin(io))
+			return NN_RAW;
+	}
+}
+
+int nn_sendmsg(struct nn_io *io, int fd, const struct msghdr *message, int flags)
+{
+	/* Control data on a TCP socket (time stamps, fast open, ...) is the kernel's business. */
+	if (message->msg_controllen) {
+		io->stream = stream_get(fd);
+		io->sending = true;
+		io->counted = false;
+		if (!io->stream)
+			return NN_RAW;
+		stream_outside(io->stream, NN_REASON_CALL, OUTSIDE_WAIT_NS);
+		raw_begin(io);
+		return NN_RAW;
+	}
+	return nn_send(io, fd, message->msg_iov, (int)message->msg_iovlen, flags);
+}

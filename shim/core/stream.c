@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Life of a stream object: from accept or connect, through the rendezvous, to the last close.
+ *
+ * `users` counts the calls in progress plus one for the descriptors that name it; whoever takes it to zero frees the object.
+ */
+#include "shim/core/stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/tcp.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "shim/core/clock.h"
+#include "shim/core/epoll.h"
+#include "shim/core/lease.h"
+#include "shim/core/log.h"
+#include "shim/core/process.h"
+#include "shim/core/switch.h"
+#include "shim/core/sys.h"
+#include "shim/rendezvous/rendezvous.h"
+#include "shim/wait/waiter.h"
+
+#define STREAMS STATE_STREAMS
+#define STREAM_RESERVED 0xffu /* a phase: being made or freed */
+
+static struct nn_stream *streams;
+static _Atomic uint32_t next_free, top;
+
+int streams_start(void)
+{
+	streams = process_memory(STREAMS * sizeof *streams);
+	return streams ? 0 : -ENOMEM;
+}
+
+struct nn_stream *stream_at(uint32_t index)
+{
+	return &streams[index];
+}
+
+uint32_t stream_top(void)
+{
+	return atomic_load(&top);
+}
+
+static struct nn_stream *stream_alloc(void)
+{
+	uint32_t from = atomic_load_explicit(&next_free, memory_order_relaxed);
+	for (uint32_t i = 0; i < STREAMS; i++) {
+		uint32_t index = (from + i) % STREAMS;
+		uint32_t phase = STREAM_FREE;
+		if (atomic_load_explicit(&streams[index].phase, memory_order_relaxed) != STREAM_FREE ||
+			!atomic_compare_exchange_strong(&streams[index].phase, &phase, STREAM_RESERVED))
+			continue;
+		atomic_store_explicit(&next_free, index + 1, memory_order_relaxed);
+		uint32_t last = atomic_load(&top);
+		while (index >= last && !atomic_compare_exchange_weak(&top, &last, index + 1))
+			;
+		atomic_store_explicit(&nn_state->stream_top, stream_top(), memory_order_relaxed);
+		streams[index].index = index;
+		return &streams[index];
+	}
+	return NULL;
+}
+
+struct nn_stream *stream_get(int fd)
+{
+	for (;;) {
+		uint32_t entry = fd_entry(fd);
+		if (entry >> NN_KIND_SHIFT != NN_STREAM)
+			return NULL;
+		struct nn_stream *stream = &streams[entry & (STREAMS - 1)];
+		atomic_fetch_add_explicit(&stream->users, 1, memory_order_acquire);
+		if (fd_entry(fd) == entry)
+			return stream;
+		stream_put(stream); /* closed in between */
+	}
+}
+
+static void set_reason(struct nn_stream *stream, enum nn_reason reason)
+{
+	atomic_store_explicit(&stream->shown->tx.reason, reason, memory_order_relaxed);
+	atomic_store_explicit(&stream->shown->rx.reason, reason, memory_order_relaxed);
+}
+
+/* Begins to track `fd`. */
+static void track(int fd, bool connector)
+{
+	if (process_show_state() < 0)
+		return;
+	struct nn_stream *stream = stream_alloc();
+	if (!stream)
+		return;
+	uint32_t index = stream->index;
+	/* A stale stream_get may hold a user count for a moment: keep that word, set all others. */
+	size_t keep = offsetof(struct nn_stream, fds);
+	memset((char *)stream + keep, 0, sizeof *stream - keep);
+	stream->fd = fd;
+	stream->connector = connector;
+	stream->rdv_fd = -1;
+	atomic_store(&stream->lowat, 1);
+	atomic_store(&stream->fds, 1);
+	stream->shown = &nn_state->streams[index];
+	memset(stream->shown, 0, sizeof *stream->shown);
+	stream->shown->fd = fd;
+	stream->shown->connector = connector;
+	set_reason(stream, NN_REASON_SHORT);
+	atomic_store_explicit(&stream->shown->in_use, 1, memory_order_release);
+	COUNT_SHARED(nn_state->totals.connections, 1);
+	atomic_fetch_add(&stream->users, 1);
+	atomic_store_explicit(&stream->phase, STREAM_YOUNG, memory_order_release);
+	fd_set_entry(fd, NN_STREAM, index);
+}
+
+static bool is_tcp(int fd)
+{
+	int protocol = 0;
+	socklen_t length = sizeof protocol;
+	return sys_call5(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0 && protocol == IPPROTO_TCP;
+}
+
+void nn_listening(int fd)
+{
+	if (nn_kind_of(fd) == NN_NONE && is_tcp(fd)) {
+		int domain = 0;
+		socklen_t length = sizeof domain;
+		if (sys_call5(SYS_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 &&
+			(domain == AF_INET || domain == AF_INET6))
+			fd_set_entry(fd, NN_LISTENER, 0);
+	}
+}
+
+void nn_accepted(int listener, int fd)
+{
+	if (nn_kind_of(fd) != NN_NONE)
+		nn_appeared(fd);
+	if (nn_kind_of(listener) == NN_NONE)
+		nn_listening(listener); /* inherited: we have not seen its listen() */
+	if (nn_kind_of(listener) == NN_LISTENER)
+		track(fd, false);
+}
+
+void nn_connecting(int fd, const struct sockaddr *address, socklen_t length)
+{
+	if (length < sizeof address->sa_family || !address)
+		return;
+	struct nn_stream *stream = stream_get(fd);
+	if (stream) {
+		/* A second connect: asks for the outcome of the first, or (AF_UNSPEC) dissolves the connection. */
+		if (address->sa_family == AF_UNSPEC)
+			nn_stay_tcp(fd, NN_REASON_CALL);
+		stream_put(stream);
+	}
+}
+
+void nn_connected(int fd, long outcome)
+{
+	if ((outcome == 0 || outcome == -EINPROGRESS || outcome == -EINTR) && nn_kind_of(fd) == NN_NONE && is_tcp(fd)) {
+		int domain = 0;
+		socklen_t length = sizeof domain;
+		sys_call5(SYS_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
+		if (domain == AF_INET || domain == AF_INET6)
+			track(fd, true);
+	}
+}
+
+void stream_alone(struct nn_stream *stream, enum nn_reason reason)
+{
+	atomic_store(&stream->phase, STREAM_ALONE);
+	set_reason(stream, reason);
+	nn_log(LOG_DEBUG, state_reason_text(reason), stream->fd);
+}
+
+void stream_paired(struct nn_stream *stream, struct nn_pair *pair, unsigned own_end, unsigned peer_end, uint64_t peer_cookie)
+{
+	stream->pair = pair;
+	stream->own = &pair->own->ends[own_end];
+	stream->peer = &pair->peer->ends[peer_end];
+	stream->own_end = own_end;
+	stream->peer_end = peer_end;
+	stream->peer_cookie = peer_cookie;
+	stream->shown->local = stream->local;
+	stream->shown->remote = stream->remote;
+	atomic_store(&stream->shown->peer_pid, pair->peer_pid);
+	set_reason(stream, NN_REASON_NOT_READY);
+	COUNT_SHARED(nn_state->totals.streams, 1);
+	atomic_store_explicit(&stream->phase, STREAM_PAIRED, memory_order_release);
+	nn_log(LOG_DEBUG, "paired", stream->fd);
+	lease_sweep();
+}
+
+/* Enough calls or bytes to be worth it? And nobody else holds the socket? */
+static bool worth_it(const struct nn_stream *stream)
+{
+	if (atomic_load_explicit(&stream->calls, memory_order_relaxed) < nn_config.after_calls &&
+		atomic_load_explicit(&stream->bytes, memory_order_relaxed) < nn_config.after_bytes)
+		return false;
+	if (stream->sharers && atomic_load(stream->sharers) > 1) {
+		set_reason((struct nn_stream *)stream, NN_REASON_SHARED);
+		return false;
+	}
+	return true;
+}
+
+void stream_tick(struct nn_stream *stream)
+{
+	switch (atomic_load_explicit(&stream->phase, memory_order_acquire)) {
+	case STREAM_YOUNG: {
+		uint32_t phase = STREAM_YOUNG;
+		if (!worth_it(stream) || !atomic_compare_exchange_strong(&stream->phase, &phase, STREAM_SEEKING))
+			return;
+		set_reason(stream, NN_REASON_SEARCHING);
+	}
+		/* fall through */
+	case STREAM_SEEKING:
+		if (atomic_load_explicit(&stream->calls, memory_order_relaxed) >= stream->next_try)
+			rendezvous_step(stream);
+		if (!stream_is_paired(stream))
+			return;
+		/* fall through */
+	case STREAM_PAIRED:
+		if (!rx_taken(stream))
+			rx_try_ready(stream);
+		return;
+	default:
+		return;
+	}
+}
+
+bool stream_nonblocking(const struct nn_stream *stream, int flags)
+{
+	return (flags & MSG_DONTWAIT) || (sys_call2(SYS_fcntl, stream->fd, F_GETFL) & O_NONBLOCK);
+}
+
+void stream_look(struct nn_stream *stream)
+{
+	struct tcp_info info = {0};
+	socklen_t length = sizeof info;
+	atomic_store_explicit(&stream->looked_ns, cpu_ticks(), memory_order_relaxed);
+	if (fd_entry(stream->fd) != ((uint32_t)NN_STREAM << NN_KIND_SHIFT | stream->index) ||
+		sys_call5(SYS_getsockopt, stream->fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
+		return;
+	enum { ESTABLISHED = 1, FIN_WAIT1 = 4, FIN_WAIT2 = 5, CLOSED = 7 };
+	if (info.tcpi_state == ESTABLISHED || info.tcpi_state == FIN_WAIT1 || info.tcpi_state == FIN_WAIT2)
+		return;
+	if (info.tcpi_state == CLOSED) {
+		int error = 0;
+		length = sizeof error;
+		sys_call5(SYS_getsockopt, stream->fd, SOL_SOCKET, SO_ERROR, &error, &length);
+		if (error)
+			atomic_store(&stream->error, error);
+	}
+	if (atomic_exchange(&stream->kernel_hup, 1))
+		return;
+	/* FIN without a word from its shim: the peer died. With unread bytes TCP would have sent RST. */
+	if (!(peer_tx_flags(stream) & END_FIN) && stream->tx_ring &&
+		atomic_load(&stream->own->tail) > atomic_load(&stream->peer->head))
+		atomic_store(&stream->error, ECONNRESET);
+}
+
+/* Adds what a closed connection did to the totals. */
+static void settle(struct nn_stream *stream)
+{
+	struct state_totals *totals = &nn_state->totals;
+	struct state_stream *shown = stream->shown;
+	atomic_store_explicit(&shown->in_use, 0, memory_order_release);
+	COUNT_SHARED(totals->tx_ring, atomic_load(&shown->tx.ring_bytes));
+	COUNT_SHARED(totals->rx_ring, atomic_load(&shown->rx.ring_bytes));
+	COUNT_SHARED(totals->tx_tcp, atomic_load(&shown->tx.tcp_bytes));
+	COUNT_SHARED(totals->rx_tcp, atomic_load(&shown->rx.tcp_bytes));
+	uint32_t reason = atomic_load(&shown->tx.reason);
+	if (reason < NN_REASONS)
+		COUNT_SHARED(totals->reasons[reason], 1);
+}
+
+static void stream_free(struct nn_stream *stream)
+{
+	uint32_t phase = atomic_load(&stream->phase);
+	if (phase == STREAM_FREE || phase == STREAM_RESERVED ||
+		!atomic_compare_exchange_strong(&stream->phase, &phase, STREAM_RESERVED))
+		return;
+	epoll_stream_gone(stream);
+	settle(stream);
+	if (stream->pair) {
+		lease_begin(stream);
+		rendezvous_pair_put(stream->pair);
+	}
+	stream->pair = NULL;
+	atomic_store_explicit(&stream->phase, STREAM_FREE, memory_order_release);
+	if (stream->index < atomic_load_explicit(&next_free, memory_order_relaxed))
+		atomic_store_explicit(&next_free, stream->index, memory_order_relaxed);
+}
+
+void stream_put(struct nn_stream *stream)
+{
+	if (atomic_fetch_sub_explicit(&stream->users, 1, memory_order_acq_rel) == 1)
+		stream_free(stream);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The switch: how one direction moves between TCP and rings.
+ *
+ * Sending end. Segment e+1 is published by {start, where} in its slot, then epoch = e+1.
+ *
+ *   state       means                            legal
+ *   TCP         raw calls; tx_ring NULL          up: the peer is READY, has entered our newest segment, and no raw call is
+ *                                                in flight. N = bytes the kernel took.
+ *   RING        TAKEN; tail grows                grow (new ring at the tail; as up), down (any time; N = tail)
+ *   REPLAYING   TAKEN; the peer froze at F and   only: write [F, tail) to TCP, then TCP for good
+ *               wants outside; segment at F
+ *
+ * Receiving end. Obeys segments once READY, which needs that no raw call is in flight; then raw calls are the core's own and
+ * never read beyond what the kernel held before the newest epoch was looked at: a segment that begins later cannot be in it.
+ * It enters segment e when its head is at the start of e, and says so by acked = e.
+ *
+ * A peer killed between two stores leaves a segment unpublished: it was never begun.
+ */
+#ifndef SHIM_CORE_SWITCH_H
+#define SHIM_CORE_SWITCH_H
+
+#include "shim/core/stream.h"
+
+/* ---- receiving; all under rx_lock except the first */
+void rx_try_ready(struct nn_stream *stream);
+
+/* Where the current segment ends: the start of the next, UINT64_MAX when there is none yet. */
+uint64_t rx_segment_end(const struct nn_stream *stream);
+
+/* Enters the next segment when the head is at its start. False: there is none, or not yet. -> true: look again. Sets stream->error
+ * when the peer describes an impossible one. */
+bool rx_advance(struct nn_stream *stream);
+
+/* Another process may have moved the direction since: takes over what the end blocks say. */
+void rx_reload(struct nn_stream *stream);
+
+/* ---- sending; all under tx_lock except the first */
+
+/* Moves up when that is due and possible. Takes the lock. */
+void tx_try_up(struct nn_stream *stream);
+
+/* A bigger ring, when allowed. True: there is room now. */
+bool tx_grow(struct nn_stream *stream);
+
+/* Back to TCP. `for_good`: and never up again. */
+void tx_down(struct nn_stream *stream, enum nn_reason reason, bool for_good);
+
+/* The peer has asked for everything from its frozen head on by TCP: begins that. */
+void tx_serve_outside(struct nn_stream *stream);
+
+/* While replaying: sends more of it. True: done, the direction is on TCP. */
+bool tx_replay_more(struct nn_stream *stream);
+
+void tx_reload(struct nn_stream *stream); /* as rx_reload */
+
+/* True when the peer has asked (END_WANT_OUTSIDE) and we have not served it yet. */
+static inline bool tx_outside_wanted(const struct nn_stream *stream)
+{
+	return stream->tx_ring && (atomic_load_explicit(&stream->peer->rx_flags, memory_order_acquire) & END_WANT_OUTSIDE);
+}
+
+/* True when no option of the socket needs the kernel to see the bytes (filters, kTLS, time stamps, repair mode, ...). Also learns
+ * SO_RCVLOWAT and TCP_INQ. */
+bool stream_is_plain(struct nn_stream *stream);
+
+/* Both directions to TCP for good; waits up to `wait_ns` for the peer to send unread bytes again. Takes the locks. When the
+ * peer does not answer the connection is reset: the last resort. */
+void stream_outside(struct nn_stream *stream, enum nn_reason reason, uint64_t wait_ns);
+
+#endif

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The receiving half of switch.h, and going outside altogether. */
+#include <errno.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "shim/core/clock.h"
+#include "shim/core/epoll.h"
+#include "shim/core/lock.h"
+#include "shim/core/log.h"
+#include "shim/core/process.h"
+#include "shim/core/switch.h"
+#include "shim/core/sys.h"
+#include "shim/wait/waiter.h"
+
+static void rx_reason(struct nn_stream *stream, enum nn_reason reason)
+{
+	atomic_store_explicit(&stream->shown->rx.reason, reason, memory_order_relaxed);
+}
+
+/* Bytes that the application has read from the kernel. No raw call may be in flight. -errno when the connection is not
+ * plainly established (after a FIN the kernel's books count it). */
+static int64_t kernel_gave(const struct nn_stream *stream)
+{
+	struct tcp_info before = {0}, after = {0};
+	int waiting = 0;
+	for (int tries = 0; tries < 16; tries++) {
+		socklen_t length = sizeof before;
+		long outcome = sys_call5(SYS_getsockopt, stream->fd, IPPROTO_TCP, TCP_INFO, &before, &length);
+		if (outcome < 0)
+			return outcome;
+		outcome = sys_call3(SYS_ioctl, stream->fd, SIOCINQ, &waiting);
+		if (outcome < 0)
+			return outcome;
+		length = sizeof after;
+		sys_call5(SYS_getsockopt, stream->fd, IPPROTO_TCP, TCP_INFO, &after, &length);
+		if (after.tcpi_state != 1)
+			return -ENOTCONN;
+		if (before.tcpi_bytes_received == after.tcpi_bytes_received)
+			return (int64_t)(after.tcpi_bytes_received - (uint64_t)waiting);
+	}
+	return -EAGAIN;
+}
+
+void rx_try_ready(struct nn_stream *stream)
+{
+	uint32_t none = 0;
+	if (stream->rx_final || stream->pair->inherited || atomic_load(&stream->rx_shut) ||
+		(stream->sharers && atomic_load(stream->sharers) > 1) ||
+		!atomic_compare_exchange_strong(&stream->raw_rx, &none, STREAM_TAKEN))
+		return;
+	enum lock_outcome lock = lock_take(&stream->own->rx_lock, nn_self());
+	int64_t given = stream_is_plain(stream) ? kernel_gave(stream) : -EOPNOTSUPP;
+	if (given < 0 || !epoll_stream_can_move(stream)) {
+		if (given != -EAGAIN) {
+			stream->rx_final = true;
+			atomic_store(&stream->stay_tx, 1);
+			rx_reason(stream, given == -EOPNOTSUPP ? NN_REASON_OPTION : NN_REASON_UNSUPPORTED);
+			atomic_store(&stream->shown->tx.reason, atomic_load(&stream->shown->rx.reason));
+		}
+		atomic_store(&stream->raw_rx, 0);
+		lock_drop(&stream->own->rx_lock, lock);
+		return;
+	}
+	stream->rx_start = (uint64_t)given;
+	stream->rx_ring = NULL;
+	stream->rx_epoch = 0;
+	atomic_store(&stream->own->head, (uint64_t)given);
+	epoll_stream_moved(stream); /* before the first byte can come by ring */
+	atomic_fetch_or(&stream->own->rx_flags, END_READY);
+	lock_drop(&stream->own->rx_lock, lock);
+	nn_log(LOG_DEBUG, "ready to receive", stream->fd);
+}
+
+uint64_t rx_segment_end(const struct nn_stream *stream)
+{
+	uint64_t epoch = atomic_load(&stream->peer->epoch);
+	if (epoch == stream->rx_epoch)
+		return UINT64_MAX;
+	return atomic_load_explicit(
+		&stream->peer->segments[(stream->rx_epoch + 1) % END_SEGMENTS].start, memory_order_relaxed);
+}
+
+/* The peer's words make no sense: the stream ends as if reset. */
+static bool spoiled(struct nn_stream *stream)
+{
+	nn_log(LOG_WARNING, "peer broke the shared-memory protocol, fd", stream->fd);
+	atomic_store(&stream->error, ECONNRESET);
+	return false;
+}
+
+bool rx_advance(struct nn_stream *stream)
+{
+	uint64_t epoch = atomic_load(&stream->peer->epoch); /* pairs with publish */
+	if (epoch == stream->rx_epoch)
+		return false;
+	if (epoch - stream->rx_epoch >= END_SEGMENTS)
+		return spoiled(stream);
+	uint64_t next = stream->rx_epoch + 1;
+	const struct end_segment *segment = &stream->peer->segments[next % END_SEGMENTS];
+	uint64_t start = atomic_load_explicit(&segment->start, memory_order_relaxed);
+	uint64_t where = atomic_load_explicit(&segment->where, memory_order_relaxed);
+	uint64_t head = atomic_load_explicit(&stream->own->head, memory_order_relaxed);
+	if (head < start)
+		return false;
+	if (head > start)
+		return spoiled(stream);
+	bool was_up = stream->rx_ring;
+	if (where == SEGMENT_OUTSIDE) {
+		stream->rx_ring = NULL;
+		/* Bytes may have come by TCP before we looked at it: every epoll set looks again. */
+		atomic_fetch_or(&stream->kernel_news, EPOLLIN);
+		if (epoch == next && (peer_tx_flags(stream) & END_FINAL))
+			stream->rx_final = true;
+	} else {
+		unsigned log2 = (unsigned)(where & SEGMENT_LOG2_MASK);
+		uint64_t offset = where & ~(uint64_t)SEGMENT_LOG2_MASK;
+		if (!region_ring_valid(stream->pair->peer_length, offset, log2))
+			return spoiled(stream);
+		stream->rx_ring = (const uint8_t *)stream->pair->peer + offset;
+		stream->rx_mask = (1ull << log2) - 1;
+	}
+	stream->rx_start = start;
+	stream->rx_epoch = next;
+	atomic_store(&stream->own->acked, next); /* pairs with peer_has_entered */
+	bool is_up = stream->rx_ring;
+	if (was_up != is_up) {
+		atomic_store_explicit(&stream->shown->rx.up, is_up, memory_order_relaxed);
+		rx_reason(stream, is_up ? NN_REASON_NONE : NN_REASON_PEER);
+		if (is_up)
+			COUNT(stream->shown->rx.ups, 1);
+		else
+			COUNT(stream->shown->rx.downs, 1);
+		COUNT_SHARED(*(is_up ? &nn_state->totals.ups : &nn_state->totals.downs), 1);
+	}
+	atomic_store_explicit(&stream->shown->rx.ring_size, is_up ? stream->rx_mask + 1 : 0, memory_order_relaxed);
+	return true;
+}
+
+void rx_reload(struct nn_stream *stream)
+{
+	uint64_t acked = atomic_load(&stream->own->acked);
+	if (acked == stream->rx_epoch)
+		return;
+	const struct end_segment *segment = &stream->peer->segments[acked % END_SEGMENTS];
+	uint64_t where = atomic_load(&segment->where);
+	unsigned log2 = (unsigned)(where & SEGMENT_LOG2_MASK);
+	uint64_t offset = where & ~(uint64_t)SEGMENT_LOG2_MASK;
+	stream->rx_epoch = acked;
+	stream->rx_start = atomic_load(&segment->start);
+	stream->rx_ring = NULL;
+	if (where != SEGMENT_OUTSIDE && region_ring_valid(stream->pair->peer_length, offset, log2)) {
+		stream->rx_ring = (const uint8_t *)stream->pair->peer + offset;
+		stream->rx_mask = (1ull << log2) - 1;
+	}
+}
+
+/* Stops reading from rings: asks the peer for the rest by TCP and waits for it. True: the direction is on TCP. */
+static bool rx_outside(struct nn_stream *stream, enum nn_reason reason, uint64_t wait_ns)
+{
+	struct end_block *own = stream->own;
+	enum lock_outcome lock = lock_take(&own->rx_lock, nn_self());
+	while (rx_advance(stream))
+		;
+	bool done = true;
+	uint64_t frozen = atomic_load(&own->head);
+	atomic_store(&own->frozen, frozen);
+	atomic_fetch_or(&own->rx_flags, END_WANT_OUTSIDE);
+	/* On TCP already, a peer that is about to go up meanwhile will see the flag and come back at once. */
+	if (stream->rx_ring || rx_segment_end(stream) != UINT64_MAX) {
+		doorbell_ring(stream->pair, stream->peer);
+		uint64_t deadline = nn_now_ns() + wait_ns;
+		done = false;
+		do {
+			/* Only the newest segment counts; what it does not hold, TCP holds already. */
+			uint64_t epoch = atomic_load(&stream->peer->epoch);
+			const struct end_segment *segment = &stream->peer->segments[epoch % END_SEGMENTS];
+			if (epoch != stream->rx_epoch && atomic_load(&segment->where) == SEGMENT_OUTSIDE &&
+				atomic_load(&segment->start) >= frozen) {
+				stream->rx_ring = NULL;
+				stream->rx_epoch = epoch;
+				stream->rx_start = frozen;
+				atomic_store(&own->acked, epoch);
+				done = true;
+				break;
+			}
+			/* Nothing unread and the peer has ended: nothing will come. */
+			if ((peer_tx_flags(stream) & END_FIN) && atomic_load(&stream->peer->tail) == frozen) {
+				done = true;
+				break;
+			}
+			struct timespec nap = {0, 20000};
+			sys_call2(SYS_nanosleep, &nap, NULL);
+		} while (nn_now_ns() < deadline);
+	}
+	if (done) {
+		stream->rx_final = true;
+		atomic_store_explicit(&stream->shown->rx.up, 0, memory_order_relaxed);
+		rx_reason(stream, reason);
+	}
+	lock_drop(&own->rx_lock, lock);
+	return done;
+}
+
+void stream_outside(struct nn_stream *stream, enum nn_reason reason, uint64_t wait_ns)
+{
+	if (!stream_is_paired(stream)) {
+		uint32_t phase = atomic_load(&stream->phase);
+		if (phase == STREAM_YOUNG || phase == STREAM_SEEKING)
+			stream_alone(stream, reason);
+		return;
+	}
+	enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
+	atomic_store(&stream->stay_tx, 1);
+	if (tx_outside_wanted(stream) && !stream->tx_replaying)
+		tx_serve_outside(stream);
+	else if (!stream->tx_replaying)
+		tx_down(stream, reason, true);
+	lock_drop(&stream->own->tx_lock, lock);
+	if (!rx_taken(stream)) {
+		stream->rx_final = true;
+		return;
+	}
+	if (!rx_outside(stream, reason, wait_ns)) {
+		nn_log(LOG_WARNING, "peer did not take the stream back to TCP in time; resetting it, fd", stream->fd);
+		struct sockaddr nothing = {.sa_family = AF_UNSPEC};
+		sys_call3(SYS_connect, stream->fd, &nothing, sizeof nothing);
+		atomic_store(&stream->error, ECONNRESET);
+	}
+}

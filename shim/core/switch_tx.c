@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The sending half of switch.h. */
+#include <errno.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <sys/ioctl.h>
+
+#include "shim/core/epoll.h"
+#include "shim/core/lock.h"
+#include "shim/core/log.h"
+#include "shim/core/process.h"
+#include "shim/core/switch.h"
+#include "shim/core/sys.h"
+#include "shim/wait/waiter.h"
+
+static void tx_reason(struct nn_stream *stream, enum nn_reason reason)
+{
+	atomic_store_explicit(&stream->shown->tx.reason, reason, memory_order_relaxed);
+}
+
+/* Bytes that the application has handed to the kernel, from the kernel's own books: acknowledged plus not yet. No raw
+ * call may be in flight. -errno when the connection is not plainly established. */
+static int64_t kernel_took(const struct nn_stream *stream)
+{
+	struct tcp_info before = {0}, after = {0};
+	int queued = 0;
+	for (int tries = 0; tries < 16; tries++) {
+		socklen_t length = sizeof before;
+		long outcome = sys_call5(SYS_getsockopt, stream->fd, IPPROTO_TCP, TCP_INFO, &before, &length);
+		if (outcome < 0)
+			return outcome;
+		outcome = sys_call3(SYS_ioctl, stream->fd, SIOCOUTQ, &queued);
+		if (outcome < 0)
+			return outcome;
+		length = sizeof after;
+		sys_call5(SYS_getsockopt, stream->fd, IPPROTO_TCP, TCP_INFO, &after, &length);
+		if (after.tcpi_state != 1 && after.tcpi_state != 8) /* ESTABLISHED, CLOSE_WAIT */
+			return -ENOTCONN;
+		/* Acknowledgements that came in between would be counted twice or not at all. */
+		if (before.tcpi_bytes_acked == after.tcpi_bytes_acked)
+			/* The connector's own SYN was acknowledged, too. */
+			return (int64_t)(after.tcpi_bytes_acked + (uint64_t)queued - (stream->connector ? 1 : 0));
+	}
+	return -EAGAIN;
+}
+
+static void publish(struct nn_stream *stream, uint64_t start, uint64_t where)
+{
+	struct end_block *own = stream->own;
+	uint64_t epoch = stream->tx_epoch + 1;
+	struct end_segment *segment = &own->segments[epoch % END_SEGMENTS];
+	atomic_store_explicit(&segment->start, start, memory_order_relaxed);
+	atomic_store_explicit(&segment->where, where, memory_order_relaxed);
+	stream->tx_epoch = epoch;
+	stream->tx_start = start;
+	stream->tx_head = start;
+	atomic_store(&own->epoch, epoch); /* pairs with rx_advance and rx_segment_end */
+}
+
+static uint64_t ring_where(uint64_t offset, uint64_t bytes)
+{
+	return offset | (uint64_t)__builtin_ctzll(bytes);
+}
+
+static void use_ring(struct nn_stream *stream, uint64_t offset, uint64_t bytes)
+{
+	stream->tx_offset = offset;
+	stream->tx_mask = bytes - 1;
+	stream->tx_ring = (uint8_t *)stream->pair->own + offset;
+	atomic_store_explicit(&stream->shown->tx.ring_size, bytes, memory_order_relaxed);
+}
+
+/* The peer has entered our newest segment, so another may follow; frees the ring before it. */
+static bool peer_has_entered(struct nn_stream *stream)
+{
+	if (atomic_load_explicit(&stream->peer->acked, memory_order_acquire) != stream->tx_epoch)
+		return false;
+	if (stream->tx_old_offset) {
+		arena_ring_free(stream->pair->arena, stream->tx_old_offset);
+		stream->tx_old_offset = 0;
+	}
+	return true;
+}
+
+static bool may_go_up(struct nn_stream *stream)
+{
+	return !atomic_load_explicit(&stream->stay_tx, memory_order_relaxed) && !stream->pair->inherited &&
+	       (atomic_load_explicit(&stream->peer->rx_flags, memory_order_acquire) & (END_READY | END_WANT_OUTSIDE)) == END_READY &&
+	       !(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN) &&
+	       !(peer_tx_flags(stream) & END_CLOSED) && !atomic_load(&stream->kernel_hup) &&
+	       !(stream->sharers && atomic_load(stream->sharers) > 1);
+}
+
+void tx_try_up(struct nn_stream *stream)
+{
+	if (!may_go_up(stream))
+		return;
+	enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
+	uint32_t none = 0;
+	if (lock == LOCK_TAKEN && !tx_taken(stream) && peer_has_entered(stream) &&
+		atomic_compare_exchange_strong(&stream->raw_tx, &none, STREAM_TAKEN)) {
+		int64_t taken = kernel_took(stream);
+		uint64_t offset = taken < 0 ? 0 : arena_ring_alloc(stream->pair->arena, nn_config.ring_min);
+		if (offset) {
+			use_ring(stream, offset, nn_config.ring_min);
+			atomic_store_explicit(&stream->own->tail, (uint64_t)taken, memory_order_relaxed);
+			publish(stream, (uint64_t)taken, ring_where(offset, nn_config.ring_min));
+			atomic_store_explicit(&stream->shown->tx.up, 1, memory_order_relaxed);
+			COUNT(stream->shown->tx.ups, 1);
+			COUNT_SHARED(nn_state->totals.ups, 1);
+			tx_reason(stream, NN_REASON_NONE);
+			epoll_stream_moved(stream);
+		} else {
+			atomic_store(&stream->raw_tx, 0);
+			if (taken != -EAGAIN) {
+				atomic_store(&stream->stay_tx, 1);
+				tx_reason(stream, taken < 0 ? NN_REASON_UNSUPPORTED : NN_REASON_NO_MEMORY);
+			}
+		}
+	}
+	lock_drop(&stream->own->tx_lock, lock);
+}
+
+bool tx_grow(struct nn_stream *stream)
+{
+	uint64_t bytes = (stream->tx_mask + 1) * 4;
+	if (bytes > nn_config.ring_max)
+		bytes = nn_config.ring_max;
+	if (bytes <= stream->tx_mask + 1 || stream->pair->inherited || !peer_has_entered(stream) ||
+		(atomic_load(&stream->own->tx_flags) & END_FIN))
+		return false;
+	uint64_t offset = arena_ring_alloc(stream->pair->arena, bytes);
+	if (!offset)
+		return false;
+	stream->tx_old_offset = stream->tx_offset;
+	stream->tx_old_mask = stream->tx_mask;
+	use_ring(stream, offset, bytes);
+	publish(stream, atomic_load_explicit(&stream->own->tail, memory_order_relaxed), ring_where(offset, bytes));
+	return true;
+}
+
+static void leave_ring(struct nn_stream *stream, enum nn_reason reason, bool for_good)
+{
+	/* What lies in the ring stays readable until the peer has entered the new segment. If it still has not entered
+	 * the one before, that one's ring is leased until the stream closes. */
+	if (!stream->tx_old_offset) {
+		stream->tx_old_offset = stream->tx_offset;
+		stream->tx_offset = 0;
+	}
+	stream->tx_ring = NULL;
+	if (for_good) {
+		atomic_store(&stream->stay_tx, 1);
+		atomic_fetch_or(&stream->own->tx_flags, END_FINAL);
+	}
+	atomic_store(&stream->own->space_at, 0);
+	atomic_store_explicit(&stream->shown->tx.up, 0, memory_order_relaxed);
+	atomic_store_explicit(&stream->shown->tx.ring_size, 0, memory_order_relaxed);
+	COUNT(stream->shown->tx.downs, 1);
+	COUNT_SHARED(nn_state->totals.downs, 1);
+	tx_reason(stream, reason);
+}
+
+void tx_down(struct nn_stream *stream, enum nn_reason reason, bool for_good)
+{
+	if (!stream->tx_ring)
+		return;
+	if (!for_good && (!peer_has_entered(stream) || stream->tx_old_offset))
+		return; /* a change for pleasure waits until the peer has followed the last one */
+	leave_ring(stream, reason, for_good);
+	publish(stream, atomic_load_explicit(&stream->own->tail, memory_order_relaxed), SEGMENT_OUTSIDE);
+	atomic_store_explicit(&stream->raw_tx, 0, memory_order_release);
+	epoll_stream_moved(stream);
+	doorbell_ring(stream->pair, stream->peer);
+}
+
+void tx_serve_outside(struct nn_stream *stream)
+{
+	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
+	uint64_t frozen = atomic_load(&stream->peer->frozen);
+	/* The current ring holds [tx_start, tail); when the peer is still in the ring before, that one holds what comes before
+	 * tx_start; when it is still on TCP before tx_start, the kernel does. */
+	bool in_old_ring = stream->tx_old_offset && !peer_has_entered(stream);
+	uint64_t oldest = in_old_ring && stream->tx_start > stream->tx_old_mask + 1 ? stream->tx_start - stream->tx_old_mask - 1
+										      : 0;
+	uint64_t from = frozen;
+	if (from < stream->tx_start && !in_old_ring)
+		from = stream->tx_start;
+	if (from > tail || from < oldest || tail - stream->tx_start > stream->tx_mask + 1) {
+		/* A lie, or not to be had any more: as TCP would with a peer that lost its memory. */
+		atomic_store(&stream->error, ECONNRESET);
+		from = tail;
+	}
+	stream->tx_replay = from;
+	stream->tx_replay_split = stream->tx_start;
+	stream->tx_replay_end = tail;
+	stream->tx_replaying = true;
+	publish(stream, from, SEGMENT_OUTSIDE);
+	tx_replay_more(stream);
+}
+
+bool tx_replay_more(struct nn_stream *stream)
+{
+	while (stream->tx_replay < stream->tx_replay_end) {
+		bool old = stream->tx_replay < stream->tx_replay_split;
+		const uint8_t *ring = old ? (uint8_t *)stream->pair->own + stream->tx_old_offset : stream->tx_ring;
+		uint64_t mask = old ? stream->tx_old_mask : stream->tx_mask;
+		uint64_t at = stream->tx_replay & mask;
+		uint64_t count = (old ? stream->tx_replay_split : stream->tx_replay_end) - stream->tx_replay;
+		if (count > mask + 1 - at)
+			count = mask + 1 - at;
+		long sent = sys_call6(SYS_sendto, stream->fd, ring + at, count, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+		if (sent == -EAGAIN || sent == -EINTR)
+			return false;
+		if (sent < 0)
+			break; /* broken: the next raw call tells the application */
+		stream->tx_replay += (uint64_t)sent;
+	}
+	stream->tx_replaying = false;
+	leave_ring(stream, NN_REASON_PEER, true);
+	atomic_store_explicit(&stream->raw_tx, 0, memory_order_release);
+	epoll_stream_moved(stream);
+	doorbell_ring(stream->pair, stream->peer);
+	return true;
+}
+
+void tx_reload(struct nn_stream *stream)
+{
+	uint64_t epoch = atomic_load(&stream->own->epoch);
+	if (epoch == stream->tx_epoch)
+		return;
+	const struct end_segment *segment = &stream->own->segments[epoch % END_SEGMENTS];
+	uint64_t where = atomic_load(&segment->where);
+	stream->tx_epoch = epoch;
+	stream->tx_start = stream->tx_head = atomic_load(&segment->start);
+	stream->tx_old_offset = 0;
+	if (where == SEGMENT_OUTSIDE) {
+		stream->tx_ring = NULL;
+		atomic_store(&stream->raw_tx, 0);
+		atomic_store_explicit(&stream->shown->tx.up, 0, memory_order_relaxed);
+	} else {
+		use_ring(stream, where & ~(uint64_t)SEGMENT_LOG2_MASK, 1ull << (where & SEGMENT_LOG2_MASK));
+	}
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A blocking call on one stream: spin on memory, then sleep on doorbell and TCP connection both (bytes and ends that come by
+ * TCP, time-outs and signals wake the same sleep).
+ */
+#include "shim/core/wait.h"
+
+#include <errno.h>
+
+#include "shim/core/clock.h"
+#include "shim/core/lock.h"
+#include "shim/core/process.h"
+#include "shim/core/switch.h"
+#include "shim/core/sys.h"
+#include "shim/wait/spin.h"
+#include "shim/wait/waiter.h"
+
+/* One stream's sleep. */
+struct stream_sleep {
+	struct sleep sleep;
+	struct nn_stream *stream;
+};
+
+static bool closed_here(const struct nn_stream *stream)
+{
+	return fd_entry(stream->fd) != ((uint32_t)NN_STREAM << NN_KIND_SHIFT | stream->index);
+}
+
+static bool ended(const struct nn_stream *stream)
+{
+	return atomic_load_explicit(&stream->error, memory_order_relaxed) || atomic_load(&stream->kernel_hup) || closed_here(stream);
+}
+
+bool rx_news(const struct nn_stream *stream, uint64_t wanted)
+{
+	if (stream->rx_ring) {
+		uint64_t waiting = atomic_load(&stream->peer->tail) - atomic_load_explicit(&stream->own->head, memory_order_relaxed);
+		if (waiting && (waiting >= wanted || waiting > stream->rx_mask / 2))
+			return true;
+		if (peer_tx_flags(stream) & END_FIN)
+			return true;
+	}
+	return atomic_load(&stream->peer->epoch) != stream->rx_epoch || tx_outside_wanted(stream) ||
+	       atomic_load_explicit(&stream->rx_shut, memory_order_relaxed) || ended(stream);
+}
+
+bool tx_news(const struct nn_stream *stream)
+{
+	if (!stream->tx_ring || stream->tx_replaying || tx_outside_wanted(stream) || (peer_tx_flags(stream) & END_CLOSED) ||
+		(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN))
+		return true;
+	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
+	uint64_t head = atomic_load(&stream->peer->head);
+	if (head < stream->tx_start)
+		head = stream->tx_start;
+	return tail - head <= (stream->tx_mask + 1) / 2 || atomic_load_explicit(&stream->error, memory_order_relaxed) ||
+	       (atomic_load(&stream->kernel_hup) && !(peer_tx_flags(stream) & END_FIN)) || closed_here(stream);
+}
+
+void nn_wait_cancelled(void *cleanup)
+{
+	struct sleep *sleep = cleanup;
+	if (sleep)
+		sleep->undo(sleep);
+}
+
+static void undo(struct sleep *sleep)
+{
+	struct stream_sleep *whole = (struct stream_sleep *)sleep;
+	waiter_detach(&sleep->waiter, whole->stream->own);
+	waiter_drop(&sleep->waiter);
+	stream_put(whole->stream);
+}
+
+void tx_want_room(struct nn_stream *stream)
+{
+	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
+	atomic_store(&stream->own->space_at, tail - (stream->tx_mask + 1) / 2);
+}
+
+bool signals_restart(void)
+{
+	/* No way to learn which handler ran. All of them restart, or none, in nearly every program; where they differ the
+	 * call returns EINTR, which a program that has both kinds must expect. */
+	for (int number = 1; number < 65; number++) {
+		struct {
+			void *handler;
+			unsigned long flags;
+			void *restorer;
+			unsigned long mask;
+		} action = {0};
+		if (sys_call4(SYS_rt_sigaction, number, NULL, &action, 8) < 0)
+			continue;
+		if (action.handler != SIG_DFL && action.handler != SIG_IGN && !(action.flags & SA_RESTART))
+			return false;
+	}
+	return true;
+}
+
+bool stream_serve(struct nn_stream *stream)
+{
+	if (!lock_try(&stream->own->tx_lock, nn_self()))
+		return false;
+	if (tx_outside_wanted(stream) && !stream->tx_replaying)
+		tx_serve_outside(stream);
+	else if (stream->tx_replaying)
+		tx_replay_more(stream);
+	lock_drop(&stream->own->tx_lock, LOCK_TAKEN);
+	return true;
+}
+
+/* SO_RCVTIMEO or SO_SNDTIMEO in ns, 0: none. */
+static uint64_t own_timeout(const struct nn_stream *stream, int option)
+{
+	struct {
+		int64_t seconds, micros;
+	} limit = {0};
+	socklen_t length = sizeof limit;
+	if (sys_call5(SYS_getsockopt, stream->fd, SOL_SOCKET, option, &limit, &length) < 0)
+		return 0;
+	return (uint64_t)limit.seconds * NS_IN_S + (uint64_t)limit.micros * 1000;
+}
+
+static bool news(const struct nn_stream *stream, bool sending, uint64_t wanted)
+{
+	return sending ? tx_news(stream) : rx_news(stream, wanted);
+}
+
+/* Sleeps until doorbell, kernel, time-out or signal. */
+static long sleep_once(struct nn_stream *stream, struct sleep *sleep, bool sending, uint64_t wanted, uint64_t limit_ns)
+{
+	bool heard = waiter_attach(&sleep->waiter, stream->own) && sleep->waiter.bell >= 0;
+	if (sending && stream->tx_ring)
+		tx_want_room(stream);
+	long outcome = 0;
+	waiter_falls_asleep(&sleep->waiter);
+	if (!news(stream, sending, wanted)) { /* W2 */
+		bool replaying = sending && stream->tx_replaying;
+		struct pollfd fds[2] = {{.fd = stream->fd}, {.fd = sleep->waiter.bell, .events = POLLIN}};
+		if (!sending)
+			fds[0].events = POLLIN | POLLRDHUP;
+		else if (replaying)
+			fds[0].events = POLLOUT;
+		else if (!atomic_load(&stream->kernel_hup))
+			fds[0].events = POLLRDHUP;
+		if (!heard && limit_ns > BLIND_NS)
+			limit_ns = BLIND_NS;
+		struct timespec limit = {(time_t)(limit_ns / NS_IN_S), (long)(limit_ns % NS_IN_S)};
+		outcome = nn_front.ppoll(fds, 2, limit_ns == UINT64_MAX ? NULL : &limit, NULL, sleep);
+		waiter_wakes(&sleep->waiter);
+		if (outcome > 0) {
+			if (fds[1].revents)
+				waiter_hush(&sleep->waiter);
+			if (fds[0].revents & (POLLRDHUP | POLLHUP | POLLERR))
+				stream_look(stream);
+		}
+		if (outcome > 0)
+			outcome = 0;
+	} else {
+		waiter_wakes(&sleep->waiter);
+	}
+	waiter_detach(&sleep->waiter, stream->own);
+	return outcome;
+}
+
+static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted, uint64_t *deadline)
+{
+	struct stream_sleep whole = {.sleep = {.undo = undo}, .stream = stream};
+	struct sleep *sleep = &whole.sleep;
+	waiter_take(&sleep->waiter, nn_self());
+	long outcome = 0;
+	struct spin spin;
+	bool memory = sending ? stream->tx_ring && !stream->tx_replaying : (bool)stream->rx_ring;
+	bool turn = memory && spin_begin(&spin, &sleep->waiter);
+	bool found = news(stream, sending, wanted);
+	while (!found && turn) {
+		turn = spin_turn(&spin);
+		found = news(stream, sending, wanted);
+	}
+	if (memory)
+		spin_end(&spin, found);
+	if (!found) {
+		if (!*deadline) {
+			uint64_t limit = own_timeout(stream, sending ? SO_SNDTIMEO_OLD : SO_RCVTIMEO_OLD);
+			*deadline = limit ? nn_now_ns() + limit : UINT64_MAX;
+		}
+		uint64_t now = *deadline == UINT64_MAX ? 0 : nn_now_ns();
+		if (*deadline <= now)
+			outcome = -EAGAIN;
+		else
+			outcome = sleep_once(stream, sleep, sending, wanted, *deadline == UINT64_MAX ? UINT64_MAX : *deadline - now);
+		if (outcome == -EINTR && *deadline == UINT64_MAX && signals_restart())
+			outcome = 0;
+	}
+	waiter_drop(&sleep->waiter);
+	if (tx_outside_wanted(stream) || stream->tx_replaying)
+		stream_serve(stream);
+	if (closed_here(stream))
+		return -EBADF;
+	return outcome;
+}
+
+long stream_wait_rx(struct nn_stream *stream, uint64_t wanted, uint64_t *deadline)
+{
+	return stream_wait(stream, false, wanted, deadline);
+}
+
+long stream_wait_tx(struct nn_stream *stream, uint64_t *deadline)
+{
+	return stream_wait(stream, true, 0, deadline);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Waiting for one stream in a blocking call. */
+#ifndef SHIM_CORE_WAIT_H
+#define SHIM_CORE_WAIT_H
+
+#include "shim/core/stream.h"
+#include "shim/wait/waiter.h"
+
+/* Something to do for a receiver: bytes, an end, a segment, an error, a wish of the peer's. Cheap: looks at memory only. */
+bool rx_news(const struct nn_stream *stream, uint64_t wanted);
+/* Room, or an end. */
+bool tx_news(const struct nn_stream *stream);
+
+/* Waits until there may be news. `wanted`: bytes worth waking for. 0: look again; -EINTR; -EAGAIN: SO_RCVTIMEO or SO_SNDTIMEO ran
+ * out. *deadline is 0 at the first call of one application call and kept between its waits. */
+long stream_wait_rx(struct nn_stream *stream, uint64_t wanted, uint64_t *deadline);
+long stream_wait_tx(struct nn_stream *stream, uint64_t *deadline);
+
+/* What a cancelled sleep leaves behind; handed to the front end as `cleanup`. */
+struct sleep {
+	struct waiter waiter;
+	void (*undo)(struct sleep *sleep);
+};
+
+/* A waiter whom no doorbell reaches looks for itself this often. */
+#define BLIND_NS 1000000ull
+#define NS_IN_S 1000000000ull
+
+/* Serves a peer that asked for TCP (END_WANT_OUTSIDE) while we wait for something else. False: another thread
+ * has the direction just now. */
+bool stream_serve(struct nn_stream *stream);
+
+/* Says that a sender waits for room: the peer wakes whoever is attached once half of the ring is free. */
+void tx_want_room(struct nn_stream *stream);
+
+/* After EINTR: would the kernel have gone on by itself (SA_RESTART)? */
+bool signals_restart(void);
+
+#endif

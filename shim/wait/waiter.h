@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Waiters and doorbells: how a thread (or an epoll set) sleeps until a peer has news, and how a peer wakes it.
+ *
+ * A waiter holds a slot of its board. It attaches the slot to the end blocks it waits on; the peers of those ends look
+ * there after whatever they publish.
+ *
+ *   waiter                                        peer
+ *   W1 asleep = n      (seq_cst)                  P1 publish tail, flags, epoch or head (seq_cst)
+ *   W2 look again      (seq_cst loads)            P2 asleep ?                           (seq_cst load)
+ *   W3 sleep on doorbell and descriptors          P3 n, and not yet rung for n: ring
+ *
+ * W1 before W2 and P1 before P2 in the one order of sequentially consistent operations: either W2 sees what P1
+ * published, or P2 sees n. So no wake-up is lost, and none is sent to a waiter that is awake.
+ */
+#ifndef SHIM_WAITER_H
+#define SHIM_WAITER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arena/arena.h"
+
+struct nn_pair;
+
+struct waiter {
+	int slot;     /* -1: none; sleeps must be short */
+	int bell;     /* readable when rung; -1: none */
+	bool own_bell; /* the bell is a datagram socket of this waiter's, closed with it */
+};
+
+/* Takes a free slot of this process's board. Without a board or free slot waiter->slot is -1. */
+void waiter_take(struct waiter *waiter, uint32_t self);
+void waiter_drop(struct waiter *waiter);
+
+/* Only marks the waiter as spinning (for the machine-wide bound), resp. not. */
+void waiter_spins(const struct waiter *waiter, uint64_t now);
+
+/* False when all places of the end are taken: then sleeps must be short. */
+bool waiter_attach(const struct waiter *waiter, struct end_block *own);
+void waiter_detach(const struct waiter *waiter, struct end_block *own);
+
+/* W1. The caller looks again before it sleeps. */
+void waiter_falls_asleep(const struct waiter *waiter);
+void waiter_wakes(const struct waiter *waiter);
+void waiter_hush(const struct waiter *waiter); /* empties the bell */
+
+/* Rings one's own bell. */
+void waiter_ring_own(const struct waiter *waiter);
+
+/* P2, P3: after publishing, for every waiter attached to the peer's end. */
+void doorbell_ring(struct nn_pair *pair, const struct end_block *peer);
+
+#endif
