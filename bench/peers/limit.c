@@ -107,7 +107,7 @@ static void pingpong(uint64_t start, uint64_t end)
 
 static void drain(size_t slot)
 {
-	char *own = malloc(slot);
+	static char own[SLOT_MAX];
 	uint64_t slots = RING / slot, done = 0;
 
 	for (;;) {
@@ -124,9 +124,8 @@ static void drain(size_t slot)
 	}
 }
 
-static void stream(uint64_t start, uint64_t end, size_t size, size_t slot)
+static void stream(uint64_t start, uint64_t end, char *own, size_t size, size_t slot)
 {
-	char *own = calloc(1, size);
 	uint64_t slots = RING / slot, done = 0, batch = size >= 65536 ? 1 : 64, messages = 0;
 
 	while (now_ns() < end) {
@@ -155,6 +154,7 @@ int main(int argc, char **argv)
 	};
 	const char *mode = "pingpong";
 	size_t size = 64, slot;
+	char *own;
 	double seconds = 1;
 	bool streaming;
 	uint64_t start;
@@ -181,10 +181,12 @@ int main(int argc, char **argv)
 		return fputs("limit: sizes above 64 KiB must be multiples of it\n", stderr), 2;
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (shared == MAP_FAILED)
-		return perror("mmap"), 1;
+		return perror("limit"), 1;
 	if (!pin(0))
 		return fputs("limit: needs two CPUs\n", stderr), 77;
-	start = now_ns();
+	own = calloc(1, size);
+	if (!own)
+		return perror("limit"), 1;
 	if (fork() == 0) {
 		cpu_set_t all;
 
@@ -197,10 +199,11 @@ int main(int argc, char **argv)
 	}
 	start = now_ns();
 	if (streaming)
-		stream(start, start + (uint64_t)(seconds * 1e9), size, slot);
+		stream(start, start + (uint64_t)(seconds * 1e9), own, size, slot);
 	else
 		pingpong(start, start + (uint64_t)(seconds * 1e9));
 	fflush(stdout);
 	wait(NULL);
+	free(own);
 	return 0;
 }
