@@ -31,3 +31,7 @@ check-exports: $(shim-lib)
 		<(sed -n '/^global:/,/^local:/p' $(BUILD)/shim/preload/exports.map | tr ';' '\n' | tr -d ' ' | \
 			grep -E '^[A-Za-z_0-9]+$$' | sort) >&2
 checks += check-exports
+
+# The wrappers' test brings a core of its own.
+$(BUILD)/tests/unit/test_preload: unit-libs := $(shim-preload-obj)
+$(BUILD)/tests/unit/test_preload: $(shim-preload-obj)
