@@ -53,7 +53,10 @@ struct masked { /* the sixth argument of pselect6 */
 
 #define IF(condition, call) \
 	if (condition) { \
+		int cancellable_; \
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable_); \
 		*result = (long)(call); \
+		pthread_setcancelstate(cancellable_, NULL); \
 		return true; \
 	} \
 	return false
@@ -149,12 +152,8 @@ long syscall_routed(long number, long a, long b, long c, long d, long e, long f)
 		return real.syscall(number, a, b, c, d, e, f);
 	if (number == SYS_exit_group && !nn_in_vfork_child())
 		nn_finish();
-	int cancellable;
 	long result;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
-	bool served = route(&result, number, a, b, c, d, e, f);
-	pthread_setcancelstate(cancellable, NULL);
-	if (served)
+	if (route(&result, number, a, b, c, d, e, f))
 		return result;
 	result = real.syscall(number, a, b, c, d, e, f);
 	if (makes_descriptor(number))
