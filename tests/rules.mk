@@ -14,20 +14,20 @@ $(unit-tests): $(BUILD)/%: $(BUILD)/%.o $(unit-libs)
 unit-tests += $(arena-tests)
 
 # Time limits in seconds, where 300 are not right.
-limit-model := 180
 limit-stress := 180
 limit-suites := 480
-tier = $(addsuffix $(addprefix :,$(limit-$(1))),$(wildcard tests/$(1)/run tests/$(1)/check))
+tier = $(addsuffix $(addprefix :,$(limit-$(1))),$(wildcard tests/$(1)/run))
 
-tiers := command model conformance programs stress suites
+tiers := command conformance programs stress suites
 run-tests = BUILD=$(abspath $(BUILD)) scripts/test $(if $(filter 1,$(V)),-v)
 
 # What a tier is for, for `make help`.
-.PHONY: unit $(tiers) sanitize sanitize-variant
+.PHONY: unit model $(tiers) sanitize sanitize-variant
 unit: $(unit-tests) ## unit tests of core, arena and command
 	+$(Q)$(run-tests) $(unit-tests)
 command: ## the notnets command, end to end
 model: ## the state machine of the switch, checked by SPIN
+	+$(Q)$(run-tests) test-model
 conformance: ## socket scripts, every result the same on TCP and on the shim
 programs: ## unmodified programs, with the shim at both ends, either and neither
 stress: ## random sizes, kills and switches, checksummed
