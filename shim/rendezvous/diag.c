@@ -27,6 +27,17 @@ struct request {
 	struct inet_diag_req_v2 body;
 };
 
+/* Open only within a step: several questions are asked then. */
+static int netlink_fd = -1;
+static uint32_t sequence;
+
+void diag_close(void)
+{
+	if (netlink_fd >= 0)
+		sys_call1(SYS_close, netlink_fd);
+	netlink_fd = -1;
+}
+
 static int answer(const uint8_t *from, size_t length, const struct request *asked, struct socket_facts *facts)
 {
 	struct nlmsghdr header;
@@ -35,6 +46,8 @@ static int answer(const uint8_t *from, size_t length, const struct request *aske
 	if (length < sizeof(header))
 		return -EPROTO;
 	memcpy(&header, from, sizeof(header));
+	if (header.nlmsg_seq != asked->header.nlmsg_seq)
+		return -EPROTO;
 	if (header.nlmsg_type == NLMSG_ERROR) {
 		int error;
 
@@ -63,15 +76,17 @@ int diag_netlink(const struct sockaddr_in6 *local, const struct sockaddr_in6 *re
 	struct request request;
 	struct iovec iov = { buffer, sizeof(buffer) };
 	struct msghdr reply = { .msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = &iov, .msg_iovlen = 1 };
-	int fd = (int)sys_call3(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG);
 	long got;
 
-	if (fd < 0)
-		return fd;
+	if (netlink_fd < 0)
+		netlink_fd = (int)sys_call3(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG);
+	if (netlink_fd < 0)
+		return netlink_fd;
 	memset(&request, 0, sizeof(request));
 	request.header.nlmsg_len = sizeof(request);
 	request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
 	request.header.nlmsg_flags = NLM_F_REQUEST;
+	request.header.nlmsg_seq = ++sequence;
 	request.body.sdiag_family = v4 ? AF_INET : AF_INET6;
 	request.body.sdiag_protocol = IPPROTO_TCP;
 	request.body.idiag_states = ~0u;
@@ -82,15 +97,14 @@ int diag_netlink(const struct sockaddr_in6 *local, const struct sockaddr_in6 *re
 	request.body.id.idiag_if = device;
 	request.body.id.idiag_cookie[0] = request.body.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
 
-	got = sys_call6(SYS_sendto, fd, &request, sizeof(request), MSG_NOSIGNAL, &kernel, sizeof(kernel));
+	got = sys_call6(SYS_sendto, netlink_fd, &request, sizeof(request), MSG_NOSIGNAL, &kernel, sizeof(kernel));
 	if (got >= 0)
-		got = sys_call3(SYS_recvmsg, fd, &reply, 0); /* the answer is there: the kernel wrote it during the send */
-	sys_call1(SYS_close, fd);
-	if (got < 0)
-		return (int)got;
-	if (from.nl_pid != 0) /* not the kernel */
-		return -EPROTO;
-	return answer(buffer, (size_t)got, &request, facts);
+		got = sys_call3(SYS_recvmsg, netlink_fd, &reply, 0); /* the answer is there: the kernel wrote it during the send */
+	if (got >= 0)
+		got = from.nl_pid == 0 ? answer(buffer, (size_t)got, &request, facts) : -EPROTO; /* 0: the kernel */
+	if (got < 0 && got != -ENOENT)
+		diag_close();
+	return (int)got;
 }
 
 /* ---- /proc/net/tcp{,6} ------------------------------------------------------------------------------------------ */

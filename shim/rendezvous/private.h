@@ -117,6 +117,7 @@ struct socket_facts {
 /* The TCP socket of this network namespace with these addresses. 0; -ENOENT: none; -errno: cannot tell. */
 int diag_netlink(const struct sockaddr_in6 *local, const struct sockaddr_in6 *remote, uint32_t device, struct socket_facts *facts);
 int diag_proc(const struct sockaddr_in6 *local, const struct sockaddr_in6 *remote, struct socket_facts *facts);
+void diag_close(void); /* no more questions in this step */
 
 /* ---- proof.c ---------------------------------------------------------------------------------------------------- */
 
@@ -173,7 +174,10 @@ void pair_witness(struct pair *pair, uint32_t end, uint64_t cookie);      /* it 
 void pairs_forked(void);
 unsigned pairs_count(unsigned (*count)(const struct board *board, uint64_t now), uint64_t now);
 
+/* ---- board.c ---------------------------------------------------------------------------------------------------- */
+
 int board_need(void); /* makes board and bells when there are none: 0 or -errno */
+void board_fill(int fds[FDS_MAX]);
 
 /* ---- seek.c: streams that seek their peer ----------------------------------------------------------------------- */
 
@@ -229,13 +233,32 @@ void seek_name_drop(struct seek *seek);
 void seek_set(struct seek *seek, enum seek_state state);
 unsigned seeks_waiting(void); /* how many wait for something in the mailbox */
 
-/* ---- protocol.c ------------------------------------------------------------------------------------------------- */
+/* ---- protocol.c: what we send, and when -------------------------------------------------------------------------- */
+
+#define SEND_TRIES 100u /* at a mailbox that is full */
+#define NAME_POLLS 300u /* looks for HELLO: 64 calls, then 236 * 8, about 2000 */
 
 void protocol_step(struct seek *seek); /* the turn of one stream */
-void protocol_mailbox(void);           /* works off messages; both may finish streams */
 
-/* Streams that protocol_mailbox holds: to be put after the lock is released. */
+/* Both may end the stream's search. */
+void protocol_send_open(struct seek *seek);
+void protocol_send_accept(struct seek *seek);
+
+/* Counts seek->patience down from `polls` and says when to come back; false at its end. */
+bool protocol_wait(struct seek *seek, unsigned polls);
+
+/* The end of a search: seek is free afterwards, and the stream ALONE or PAIRED. */
+void protocol_give_up(struct seek *seek, enum nn_reason reason);
+void protocol_paired(struct seek *seek);
+enum nn_reason protocol_reason(int error);
+
+/* ---- hear.c: what comes in -------------------------------------------------------------------------------------- */
+
+void hear_name(struct seek *seek); /* SEEK_NAMED: looks for HELLO */
+void hear_mailbox(void);           /* for all streams */
+
+/* Streams that hear_mailbox holds: to be put after the lock is released. */
 #define MAILBOX_BATCH 16u
-unsigned protocol_take_held(struct nn_stream *held[MAILBOX_BATCH]);
+unsigned hear_take_held(struct nn_stream *held[MAILBOX_BATCH]);
 
 #endif

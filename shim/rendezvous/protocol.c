@@ -22,37 +22,18 @@
 #include <errno.h>
 #include <string.h>
 
-#include "shim/core/log.h"
 #include "shim/core/sys.h"
-#include "shim/rendezvous/rendezvous.h"
 
-#define KNOCKS 10u          /* 1 + 2 + 4 ... = 1023 calls */
-#define NAME_POLLS 300u     /* 64 calls, then 236 * 8: about 2000 calls */
-#define ANSWER_POLLS 180u   /* 64 calls, then 116 * 8: about 1000 */
-#define CLOSE_POLLS 64u     /* how many polls are at each call */
-#define SEND_TRIES 100u
-#define REFUSALS 16u        /* proofs that fail before the stream gives up */
-#define CHECKS 4u           /* proofs looked at in one step */
-
-static struct nn_stream *held[MAILBOX_BATCH];
-static unsigned held_count, checks;
-static struct seek *turn; /* whose name socket is being read */
-
-unsigned protocol_take_held(struct nn_stream *taken[MAILBOX_BATCH])
-{
-	unsigned count = held_count;
-
-	memcpy(taken, held, count * sizeof(held[0]));
-	held_count = 0;
-	return count;
-}
+#define KNOCKS 10u        /* 1 + 2 + 4 ... = 1023 calls */
+#define ANSWER_POLLS 180u /* 64 calls, then 116 * 8: about 1000 */
+#define CLOSE_POLLS 64u   /* how many polls are at each call */
 
 static void next_try(struct seek *seek, uint32_t calls)
 {
 	seek->stream->next_try = atomic_load_explicit(&seek->stream->calls, memory_order_relaxed) + calls;
 }
 
-static void give_up(struct seek *seek, enum nn_reason reason)
+void protocol_give_up(struct seek *seek, enum nn_reason reason)
 {
 	struct nn_stream *stream = seek->stream;
 
@@ -62,7 +43,7 @@ static void give_up(struct seek *seek, enum nn_reason reason)
 		stream_alone(stream, reason);
 }
 
-static enum nn_reason reason_of(int error)
+enum nn_reason protocol_reason(int error)
 {
 	switch (error) {
 	case -EMFILE:
@@ -85,8 +66,7 @@ static bool passing(int error)
 	return error == -EAGAIN || error == -ETOOMANYREFS || error == -ENOBUFS || error == -ENOMEM || error == -EINTR;
 }
 
-/* Counts down; false when the patience is at its end. */
-static bool wait_on(struct seek *seek, unsigned polls)
+bool protocol_wait(struct seek *seek, unsigned polls)
 {
 	if (seek->patience == 0)
 		return false;
@@ -95,7 +75,7 @@ static bool wait_on(struct seek *seek, unsigned polls)
 	return true;
 }
 
-static void paired(struct seek *seek)
+void protocol_paired(struct seek *seek)
 {
 	struct nn_stream *stream = seek->stream;
 	struct pair *pair = seek->pair;
@@ -107,14 +87,6 @@ static void paired(struct seek *seek)
 		stream_paired(stream, &pair->shown, own_end, peer_end, peer_cookie);
 	else
 		seek->pair = pair;
-}
-
-/* A message that failed its proof does not count, but not for ever. */
-static void refused(struct seek *seek, int error)
-{
-	nn_log(LOG_DEBUG, "a proof failed, error", -error);
-	if (++seek->refusals >= REFUSALS)
-		give_up(seek, NN_REASON_UNPROVEN);
 }
 
 /* ---- sending ---------------------------------------------------------------------------------------------------- */
@@ -154,7 +126,7 @@ static void knock(struct seek *seek)
 	int error = mailbox_need();
 
 	if (error) {
-		give_up(seek, reason_of(error));
+		protocol_give_up(seek, protocol_reason(error));
 		return;
 	}
 	compose(&message, seek, MESSAGE_KNOCK);
@@ -168,13 +140,13 @@ static void knock(struct seek *seek)
 		seek->patience = CLOSE_POLLS;
 		next_try(seek, 1);
 	} else if ((error != -ECONNREFUSED && !passing(error)) || seek->stream->tries == KNOCKS) {
-		give_up(seek, passing(error) ? NN_REASON_NO_PEER : reason_of(error));
+		protocol_give_up(seek, passing(error) ? NN_REASON_NO_PEER : protocol_reason(error));
 	} else {
 		next_try(seek, 1u << seek->stream->tries++);
 	}
 }
 
-static void send_open(struct seek *seek)
+void protocol_send_open(struct seek *seek)
 {
 	struct message message;
 	int fds[FDS_MAX];
@@ -187,12 +159,12 @@ static void send_open(struct seek *seek)
 		seek_set(seek, SEEK_OPEN_SENT);
 		seek->patience = ANSWER_POLLS;
 		next_try(seek, 1);
-	} else if (!passing(error) || !wait_on(seek, SEND_TRIES)) {
-		give_up(seek, passing(error) ? NN_REASON_NO_PEER : reason_of(error));
+	} else if (!passing(error) || !protocol_wait(seek, SEND_TRIES)) {
+		protocol_give_up(seek, passing(error) ? NN_REASON_NO_PEER : protocol_reason(error));
 	}
 }
 
-static void send_accept(struct seek *seek)
+void protocol_send_accept(struct seek *seek)
 {
 	struct message message;
 	int fds[FDS_MAX];
@@ -204,197 +176,9 @@ static void send_accept(struct seek *seek)
 	error = mailbox_send(&message, &seek->peer, fds, count, (uint32_t)sys_call0(SYS_geteuid));
 	if (!error) {
 		pair_witness(seek->pair, seek->peer_end, seek->peer_cookie);
-		paired(seek);
-	} else if (!passing(error) || !wait_on(seek, SEND_TRIES)) {
-		give_up(seek, passing(error) ? NN_REASON_NO_PEER : reason_of(error));
-	}
-}
-
-/* ---- receiving -------------------------------------------------------------------------------------------------- */
-
-/* Takes the pair with seek->peer and an end of mine in it. 0 or -errno. */
-static int take_end(struct seek *seek, struct incoming *in)
-{
-	struct pair *pair;
-	uint64_t cookie;
-	int end, error;
-
-	do
-		error = random_bytes(&cookie, sizeof(cookie));
-	while (!error && !cookie);
-	if (!error)
-		error = pair_take(&seek->peer, seek->connector, &pair);
-	if (error)
-		return error;
-	if (in) /* the acceptor learns of the peer's memory first */
-		error = pair_attach(pair, in);
-	if (!error && in && !pair_end_valid(pair, in->message.end, in->message.cookie))
-		error = -EPROTO;
-	if (!error) {
-		end = arena_end_alloc(pair->shown.arena, cookie);
-		error = end < 0 ? end : 0;
-	}
-	if (error) {
-		rendezvous_pair_put(&pair->shown);
-		return error;
-	}
-	seek->pair = pair;
-	seek->own_end = (uint32_t)end;
-	seek->own_cookie = cookie;
-	return 0;
-}
-
-static bool wants_hello(const struct message *message)
-{
-	return message->type == MESSAGE_HELLO && tuple_same(&message->tuple, &turn->tuple);
-}
-
-static void hear_hello(struct seek *seek, struct incoming *in)
-{
-	int error = proof_check(seek->stream, PROOF_HELLO, NULL, in, &seek->peer_inode);
-
-	if (error) {
-		refused(seek, error);
-		return;
-	}
-	if (in->message.major != MESSAGE_MAJOR) {
-		give_up(seek, NN_REASON_VERSION);
-		return;
-	}
-	seek->peer = in->from;
-	error = mailbox_need();
-	if (!error)
-		error = take_end(seek, NULL);
-	if (error) {
-		give_up(seek, reason_of(error));
-		return;
-	}
-	seek_set(seek, SEEK_OPEN_UNSENT);
-	seek->patience = SEND_TRIES;
-	send_open(seek);
-}
-
-static void read_name(struct seek *seek)
-{
-	static struct incoming in;
-	int outcome = 0;
-
-	for (unsigned i = 0; i < 4 && seek->state == SEEK_NAMED && outcome >= 0; i++) {
-		turn = seek;
-		outcome = mailbox_receive(seek->name_fd, wants_hello, &in);
-		if (outcome == 1) {
-			hear_hello(seek, &in);
-			incoming_release(&in);
-		}
-	}
-	if (seek->state == SEEK_NAMED && !wait_on(seek, NAME_POLLS))
-		give_up(seek, NN_REASON_NO_PEER);
-}
-
-/* The stream that waits for this very message. */
-static struct seek *addressee(const struct message *message)
-{
-	struct seek *seek;
-
-	if (message->type == MESSAGE_OPEN) {
-		seek = seek_find(&message->tuple, false);
-		return seek && (seek->state == SEEK_KNOCKING || seek->state == SEEK_HELLO_SENT) ? seek : NULL;
-	}
-	if (message->type == MESSAGE_ACCEPT && message->major == MESSAGE_MAJOR) {
-		seek = seek_find(&message->tuple, true);
-		return seek && seek->state == SEEK_OPEN_SENT && seek->own_cookie == message->answers ? seek : NULL;
-	}
-	return NULL;
-}
-
-static bool wanted(const struct message *message)
-{
-	return addressee(message) != NULL;
-}
-
-static void hear_open(struct seek *seek, struct incoming *in)
-{
-	int error;
-
-	checks++;
-	error = proof_check(seek->stream, PROOF_OPEN, mailbox_own(), in, &seek->peer_inode);
-	if (error) {
-		refused(seek, error);
-		return;
-	}
-	if (in->message.major != MESSAGE_MAJOR) {
-		give_up(seek, NN_REASON_VERSION);
-		return;
-	}
-	seek->peer = in->from;
-	seek->peer_end = in->message.end;
-	seek->peer_cookie = in->message.cookie;
-	error = take_end(seek, in);
-	if (error) {
-		give_up(seek, reason_of(error));
-		return;
-	}
-	if (in->message.flags & MESSAGE_HAVE_YOURS)
-		pair_confirmed(seek->pair);
-	seek_set(seek, SEEK_ACCEPT_UNSENT);
-	seek->patience = SEND_TRIES;
-	send_accept(seek);
-}
-
-static void hear_accept(struct seek *seek, struct incoming *in)
-{
-	int error;
-
-	if (memcmp(&in->from, &seek->peer, sizeof(in->from)) != 0)
-		return;
-	error = proof_still(seek->stream, seek->peer_inode);
-	if (!error)
-		error = pair_attach(seek->pair, in);
-	if (!error && !pair_end_valid(seek->pair, in->message.end, in->message.cookie))
-		error = -EPROTO;
-	if (error) {
-		give_up(seek, reason_of(error));
-		return;
-	}
-	pair_confirmed(seek->pair);
-	seek->peer_end = in->message.end;
-	seek->peer_cookie = in->message.cookie;
-	paired(seek);
-}
-
-/* A stream that is not ours to step may be closed by another thread at any time: hold it. */
-static bool hold_stream(const struct seek *seek)
-{
-	struct nn_stream *stream = stream_get(seek->stream->fd);
-
-	if (!stream)
-		return false;
-	held[held_count++] = stream;
-	return stream == seek->stream && seek_of(stream) == seek &&
-	       atomic_load_explicit(&stream->phase, memory_order_acquire) == STREAM_SEEKING;
-}
-
-void protocol_mailbox(void)
-{
-	static struct incoming in;
-
-	checks = 0;
-	for (unsigned i = 0; i < MAILBOX_BATCH && checks < CHECKS && mailbox_exists(); i++) {
-		int outcome = mailbox_receive(-1, wanted, &in);
-		struct seek *seek;
-
-		if (outcome < 0)
-			break;
-		if (outcome == 0)
-			continue;
-		seek = addressee(&in.message);
-		if (seek && hold_stream(seek)) {
-			if (in.message.type == MESSAGE_OPEN)
-				hear_open(seek, &in);
-			else
-				hear_accept(seek, &in);
-		}
-		incoming_release(&in);
+		protocol_paired(seek);
+	} else if (!passing(error) || !protocol_wait(seek, SEND_TRIES)) {
+		protocol_give_up(seek, passing(error) ? NN_REASON_NO_PEER : protocol_reason(error));
 	}
 }
 
@@ -411,7 +195,7 @@ static void take_name(struct seek *seek)
 	} else if ((error == -EAGAIN || error == -EADDRINUSE) && seek->stream->tries < KNOCKS) {
 		next_try(seek, 1u << seek->stream->tries++);
 	} else {
-		give_up(seek, error == -EAGAIN || error == -EADDRINUSE ? NN_REASON_NO_PEER : reason_of(error));
+		protocol_give_up(seek, error == -EAGAIN || error == -EADDRINUSE ? NN_REASON_NO_PEER : protocol_reason(error));
 	}
 }
 
@@ -422,30 +206,30 @@ void protocol_step(struct seek *seek)
 		take_name(seek);
 		return;
 	case SEEK_NAMED:
-		read_name(seek);
+		hear_name(seek);
 		return;
 	case SEEK_OPEN_UNSENT:
-		send_open(seek);
+		protocol_send_open(seek);
 		return;
 	case SEEK_OPEN_SENT:
-		if (!wait_on(seek, ANSWER_POLLS))
-			give_up(seek, NN_REASON_NO_PEER);
+		if (!protocol_wait(seek, ANSWER_POLLS))
+			protocol_give_up(seek, NN_REASON_NO_PEER);
 		return;
 	case SEEK_KNOCKING:
 		knock(seek);
 		return;
 	case SEEK_HELLO_SENT:
-		if (wait_on(seek, CLOSE_POLLS))
+		if (protocol_wait(seek, CLOSE_POLLS))
 			return;
 		if (seek->stream->tries == KNOCKS) {
-			give_up(seek, NN_REASON_NO_PEER);
+			protocol_give_up(seek, NN_REASON_NO_PEER);
 			return;
 		}
 		seek_set(seek, SEEK_KNOCKING);
 		next_try(seek, 1u << seek->stream->tries++);
 		return;
 	case SEEK_ACCEPT_UNSENT:
-		send_accept(seek);
+		protocol_send_accept(seek);
 		return;
 	case SEEK_FREE:
 		return;

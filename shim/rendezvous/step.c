@@ -22,6 +22,7 @@ static bool enter(void)
 
 static void leave(void)
 {
+	diag_close();
 	do {
 		seek_reap();
 		atomic_store(&lock, 0);
@@ -69,12 +70,12 @@ void rendezvous_step(struct nn_stream *stream)
 		struct seek *seek;
 
 		if (seeks_waiting())
-			protocol_mailbox();
+			hear_mailbox();
 		seek = seek_of(stream);
 		if (seek)
 			protocol_step(seek);
 	}
-	count = protocol_take_held(held);
+	count = hear_take_held(held);
 	leave();
 	while (count)
 		stream_put(held[--count]);
@@ -105,7 +106,8 @@ void rendezvous_fork_child(void)
 	struct nn_stream *held[MAILBOX_BATCH];
 
 	atomic_store(&lock, 1);
-	protocol_take_held(held); /* held by threads that the child does not have */
+	hear_take_held(held); /* held by threads that the child does not have */
+	diag_close();
 	mailbox_forget();
 	seeks_forked();
 	pairs_forked();

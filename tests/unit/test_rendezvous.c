@@ -122,6 +122,35 @@ static void test_many_streams(void **state)
 	close(listener);
 }
 
+/* One stream only: that the peer has our memory shows in its end block. */
+static void test_memory_let_go(void **state)
+{
+	struct sockaddr_in6 to;
+	socklen_t length;
+	int listener = host_listen(4, &to, &length);
+	struct nn_stream *streams[2];
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		pid_t child = host_fork();
+
+		if (child == 0) {
+			streams[i] = host_stream(host_connect(&to, length), true);
+			host_ping(streams[i], 6);
+			_exit(streams[i]->phase != STREAM_PAIRED);
+		}
+		streams[i] = host_stream(host_accept(listener), false);
+		host_pong(streams[i]);
+		assert_int_equal(streams[i]->phase, STREAM_PAIRED);
+		assert_true(((struct pair *)streams[i]->pair)->share.fd >= 0);
+		assert_int_equal(host_join(child), 0);
+	}
+	assert_int_equal(((struct pair *)streams[0]->pair)->share.fd, -1);
+	host_close(streams[0]);
+	host_close(streams[1]);
+	close(listener);
+}
+
 /* Opened at once and used in turn: the mailbox overflows (ten datagrams), nobody is lost. */
 static void test_many_at_once(void **state)
 {
@@ -404,6 +433,7 @@ int main(void)
 		cmocka_unit_test(test_ipv4_at_ipv6_listener),
 		cmocka_unit_test(test_other_user),
 		cmocka_unit_test(test_many_streams),
+		cmocka_unit_test(test_memory_let_go),
 		cmocka_unit_test(test_many_at_once),
 		cmocka_unit_test(test_one_process),
 		cmocka_unit_test(test_acceptor_without_peer),

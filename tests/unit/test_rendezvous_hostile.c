@@ -404,7 +404,7 @@ static void rubbish_peer(enum rubbish kind, const struct sockaddr_in6 *to, sockl
 		fds[FD_BELLS + 5] = pipes[1];
 		break;
 	case END_TOO_HIGH:
-		message.end = REGION_ENDS;
+		message.end = UINT32_MAX;
 		break;
 	case WRONG_COOKIE:
 		message.cookie++;

@@ -3,6 +3,7 @@
 #include "tests/unit/test_rendezvous.h"
 
 #include <net/if.h>
+#include <poll.h>
 #include <ifaddrs.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -104,10 +105,23 @@ static void test_tuple(void **state)
 	}
 }
 
+static bool proc_too_long(void)
+{
+	static char text[1 << 16];
+	int fd = open("/proc/thread-self/net/tcp", O_RDONLY | O_CLOEXEC);
+	ssize_t total = 0, got;
+
+	while ((got = read(fd, text, sizeof(text))) > 0)
+		total += got;
+	close(fd);
+	return total > 800000; /* others' connections, TIME_WAIT mostly */
+}
+
 /* Both sources agree with fstat, at both ends, for all versions. */
 static void test_diag(void **state)
 {
 	static const int versions[] = { 4, 6, 64 };
+	bool too_long = proc_too_long();
 
 	(void)state;
 	for (unsigned i = 0; i < 3; i++) {
@@ -122,6 +136,8 @@ static void test_diag(void **state)
 			assert_int_equal(facts.inode, inode);
 			assert_int_equal(facts.uid, getuid());
 			assert_int_equal(facts.state, TCP_ESTABLISHED);
+			if (too_long)
+				continue;
 			memset(&facts, 0, sizeof(facts));
 			assert_int_equal(diag_proc(&both[j]->local, &both[j]->remote, &facts), 0);
 			assert_int_equal(facts.inode, inode);
@@ -153,6 +169,8 @@ static void test_proc_is_long(void **state)
 	struct socket_facts facts;
 
 	(void)state;
+	if (proc_too_long())
+		skip();
 	for (unsigned i = 0; i < 100; i++)
 		ends[i] = make_ends(4);
 	for (unsigned i = 0; i < 100; i++) {
@@ -186,7 +204,7 @@ static void test_proof(void **state)
 	struct incoming in;
 	uint64_t inode;
 	uint32_t uid;
-	int proof;
+	int proof, again;
 
 	(void)state;
 	assert_int_equal(mailbox_need(), 0);
@@ -217,10 +235,21 @@ static void test_proof(void **state)
 	assert_int_equal(epoll_ctl(proof, EPOLL_CTL_DEL, other.connector->fd, NULL), 0);
 	assert_int_equal(proof_check(ends.acceptor, PROOF_OPEN, mailbox_own(), &in, &inode), 0);
 
+	/* The same socket twice, under two numbers. */
+	again = dup(ends.connector->fd);
+	assert_int_equal(epoll_ctl(proof, EPOLL_CTL_ADD, again, &event), 0);
+	assert_int_equal(proof_check(ends.acceptor, PROOF_OPEN, mailbox_own(), &in, &inode), -EACCES);
+	assert_int_equal(epoll_ctl(proof, EPOLL_CTL_DEL, again, NULL), 0);
+	close(again);
+	assert_int_equal(proof_check(ends.acceptor, PROOF_OPEN, mailbox_own(), &in, &inode), 0);
+
 	/* The socket closed, the set kept. */
 	close(ends.connector->fd);
 	assert_int_equal(proof_check(ends.acceptor, PROOF_OPEN, mailbox_own(), &in, &inode), -EACCES);
 	assert_int_equal(proof_still(ends.acceptor, inode), -EACCES);
+	assert_true(proof_is_anonymous(proof, "eventpoll"));
+	assert_false(proof_is_anonymous(proof, "eventfd"));
+	assert_false(proof_is_anonymous(other.listener, "eventpoll"));
 	close(proof);
 
 	/* Not an epoll set. */
@@ -238,8 +267,8 @@ static void test_addresses_used_again(void **state)
 	struct linger reset = { 1, 0 };
 	struct sockaddr_in6 to;
 	socklen_t length;
-	int listener = host_listen(4, &to, &length), one = 1, fd, again;
-	struct sockaddr_in from;
+	int listener = host_listen(4, &to, &length), one = 1, fd = socket(AF_INET, SOCK_STREAM, 0), again;
+	struct sockaddr_in from = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t from_length = sizeof(from);
 	struct nn_stream *old, *renewed;
 	struct incoming in;
@@ -248,12 +277,14 @@ static void test_addresses_used_again(void **state)
 
 	(void)state;
 	assert_int_equal(mailbox_need(), 0);
-	fd = host_connect(&to, length);
+	assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof(from)), 0); /* a port that nobody else has */
+	assert_int_equal(connect(fd, (struct sockaddr *)&to, length), 0);
 	old = host_stream(host_accept(listener), false);
 	assert_int_equal(tuple_learn(old), 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&from, &from_length), 0);
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	close(fd);
+	assert_int_equal(poll(&(struct pollfd){ .fd = old->fd }, 1, 5000), 1); /* POLLHUP */
 
 	fd = socket(AF_INET, SOCK_STREAM, 0);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
