@@ -180,7 +180,8 @@ class Play:
         self.serial += 1
         link = self.links.get(actor[0])
         if not link:
-            raise Broken(f"{actor[0]} is not there for: {words}")
+            ends = [c.poll() for c in self.children]
+            raise Broken(f"{actor[0]} has ended (statuses {ends}) before: {words}")
         try:
             link.sendall(f"{self.serial} {actor} {words}\n".encode())
         except OSError:
