@@ -53,8 +53,17 @@ static struct seek *entry_of(struct nn_stream *stream)
 		return NULL;
 	}
 	seek = seek_add(stream);
-	if (!seek)
+	if (!seek) {
 		stream_alone(stream, NN_REASON_NO_MEMORY);
+		return NULL;
+	}
+	/* Another thread may be closing the last descriptor: it takes `fds` to zero and abandons the stream then. Either it
+	 * finds the entry (the exchange in seek_detach), or we find no descriptor. */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (!atomic_load(&stream->fds)) {
+		seek_free(seek);
+		return NULL;
+	}
 	return seek;
 }
 

@@ -304,6 +304,24 @@ static void test_not_connected_yet(void **state)
 	host_close(stream);
 }
 
+/* Its last descriptor is being closed while a call still ends on it: nothing is begun. */
+static void test_closing(void **state)
+{
+	struct sockaddr_in6 to;
+	socklen_t length;
+	int listener = host_listen(4, &to, &length);
+	struct nn_stream *stream = host_stream(host_connect(&to, length), true);
+
+	(void)state;
+	stream->fds = 0;
+	rendezvous_abandon(stream);
+	host_call(stream);
+	assert_null(seek_of(stream));
+	assert_int_equal(stream->phase, STREAM_SEEKING);
+	host_close(stream);
+	close(listener);
+}
+
 /* Abandoned after every possible number of calls: nothing is left over. */
 static void test_abandon(void **state)
 {
@@ -440,6 +458,7 @@ int main(void)
 		cmocka_unit_test(test_connector_without_peer),
 		cmocka_unit_test(test_self_connected),
 		cmocka_unit_test(test_not_connected_yet),
+		cmocka_unit_test(test_closing),
 		cmocka_unit_test(test_abandon),
 		cmocka_unit_test(test_fork),
 		cmocka_unit_test(test_dead_peers),
