@@ -47,24 +47,49 @@ static void pay_replay(struct nn_stream *stream)
 	lock_drop(&stream->own->tx_lock, lock);
 }
 
+/* Would the kernel reset the connection rather than end it? Unread bytes, or SO_LINGER with no time. */
+static bool resets(struct nn_stream *stream, int fd)
+{
+	struct linger linger = {0};
+	socklen_t length = sizeof linger;
+	if (stream->rx_ring && atomic_load(&stream->peer->tail) > atomic_load(&stream->own->head)) {
+		linger.l_onoff = 1;
+		sys_call5(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+		return true;
+	}
+	return sys_call5(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, &linger, &length) == 0 && linger.l_onoff && !linger.l_linger;
+}
+
+/* Says good-bye: to the peer's shim before the kernel does. */
+static void farewell(struct nn_stream *stream, uint64_t flags)
+{
+	if (atomic_exchange(&stream->left, 1))
+		return;
+	atomic_fetch_or(&stream->own->rx_flags, END_DONE);
+	say(stream, END_FIN | END_CLOSED | flags);
+}
+
+void stream_farewell(struct nn_stream *stream)
+{
+	if (stream->own && !stream->shared_at_close)
+		farewell(stream, 0);
+}
+
 /* The last descriptor of this process on the stream goes. */
 static void last_close(struct nn_stream *stream, int fd)
 {
 	rendezvous_abandon(stream);
-	if (stream->sharers && atomic_fetch_sub(stream->sharers, 1) > 1)
-		return; /* other processes go on with it */
+	if (stream->sharers && atomic_fetch_sub(stream->sharers, 1) > 1) {
+		stream->shared_at_close = true; /* other processes go on with it */
+		return;
+	}
 	if (!stream_is_paired(stream))
 		return;
 	pay_replay(stream);
-	uint64_t flags = END_FIN | END_CLOSED;
-	bool unread = stream->rx_ring && atomic_load(&stream->peer->tail) > atomic_load(&stream->own->head);
-	if (unread) {
-		struct linger now = {.l_onoff = 1, .l_linger = 0};
-		sys_call5(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-		flags |= END_RESET;
-	}
-	atomic_fetch_or(&stream->own->rx_flags, END_DONE);
-	say(stream, flags);
+	/* A call in progress in another thread keeps the socket open, here as in the kernel: the last to leave says it. */
+	if (atomic_load(&stream->users) > 2)
+		return;
+	farewell(stream, resets(stream, fd) ? END_RESET : 0);
 }
 
 /* Takes the number out of the tables. The caller closes it, and afterwards puts the stream returned (or NULL). */
@@ -151,10 +176,8 @@ void nn_appeared(int fd)
 			rendezvous_abandon(stream);
 			if (stream->sharers)
 				atomic_fetch_sub(stream->sharers, 1);
-			if (stream_is_paired(stream)) {
-				atomic_fetch_or(&stream->own->rx_flags, END_DONE);
-				say(stream, END_FIN | END_CLOSED);
-			}
+			if (stream_is_paired(stream))
+				farewell(stream, 0);
 			stream_put(stream);
 		}
 		stream_put(stream);

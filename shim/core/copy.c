@@ -67,7 +67,7 @@ int nn_sendfile(struct nn_io *io, int out, int in, off_t *offset, size_t count)
 	/* Only what can be read twice: a failed send must leave the source as it was. */
 	bool seekable = sys_call3(SYS_lseek, in, 0, SEEK_CUR) >= 0;
 	if (stream_is_paired(stream) && !seekable)
-		stream_outside(stream, NN_REASON_CALL, OUTSIDE_WAIT_NS);
+		stream_outside(stream, NN_REASON_CALL, OUTSIDE_BOTH);
 	for (;;) {
 		if (stream_is_paired(stream)) {
 			if (!tx_taken(stream))

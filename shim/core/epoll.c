@@ -18,6 +18,12 @@ static long kernel_ctl(const struct nn_set *set, int op, int fd, uint32_t events
 	return sys_call4(SYS_epoll_ctl, set->epfd, op, fd, &event);
 }
 
+/* A stream once managed stays so, also when its bytes are back on TCP for good. */
+static bool stream_is_managed(const struct nn_stream *stream)
+{
+	return stream_is_paired(stream) && (rx_taken(stream) || stream->rx_final);
+}
+
 /* Kernel's view of a managed registration: every edge, and room only while sending is on TCP. */
 static uint32_t managed_events(const struct nn_stream *stream)
 {
@@ -85,7 +91,7 @@ bool reg_manage(struct nn_reg *reg)
 
 void epoll_stream_moved(struct nn_stream *stream)
 {
-	if (!atomic_load(&stream->regs) || !rx_taken(stream))
+	if (!atomic_load(&stream->regs) || !stream_is_managed(stream))
 		return;
 	enum lock_outcome lock = lock_take(&table_lock, nn_self());
 	for (uint32_t at = atomic_load(&stream->regs); at; at = reg_at(at - 1)->next)
@@ -104,21 +110,6 @@ bool epoll_stream_can_move(struct nn_stream *stream)
 	}
 	lock_drop(&table_lock, lock);
 	return can && lock == LOCK_TAKEN;
-}
-
-void epoll_set_exposed(uint32_t index)
-{
-	struct nn_set *set = set_at(index);
-	enum lock_outcome lock = lock_take(&set->lock, nn_self());
-	if (!set->exposed) {
-		set->exposed = true;
-		if (set->waiter.slot >= 0) {
-			kernel_ctl(set, EPOLL_CTL_MOD, set->waiter.bell, EPOLLIN, key_of(KEY_BELL));
-			waiter_falls_asleep(&set->waiter);
-			waiter_ring_own(&set->waiter); /* let the first look decide */
-		}
-	}
-	lock_drop(&set->lock, lock);
 }
 
 /* The stream's registration changes with the kernel's. Under the table's lock; the kernel has agreed. */
@@ -146,7 +137,7 @@ static void change(struct nn_set *set, struct nn_stream *stream, int op, int fd,
 	reg->disabled = false;
 	reg->fresh = true;
 	lock_drop(&set->lock, lock);
-	if (rx_taken(stream)) {
+	if (stream_is_managed(stream)) {
 		atomic_fetch_or(&stream->kernel_news, EPOLLIN | EPOLLOUT);
 		reg_manage(reg);
 		/* Ready already? Then whoever sleeps in the set must hear of it. */
@@ -164,7 +155,7 @@ long nn_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	if (nn_kind_of(epfd) != NN_SET) {
 		/* A set made before we were here: nobody would wake those who sleep in it. */
 		if (stream) {
-			stream_outside(stream, NN_REASON_CALL, OUTSIDE_WAIT_NS);
+			stream_outside(stream, NN_REASON_CALL, OUTSIDE_BOTH);
 			stream_put(stream);
 		}
 		return sys_call4(SYS_epoll_ctl, epfd, op, fd, event);
@@ -172,8 +163,11 @@ long nn_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	struct nn_set *set = set_at(fd_entry(epfd) & ((1u << NN_KIND_SHIFT) - 1));
 	enum lock_outcome lock = lock_take(&table_lock, nn_self());
 	long outcome;
-	bool managed = stream && rx_taken(stream) && (op == EPOLL_CTL_ADD || op == EPOLL_CTL_MOD) && event;
-	if (managed) {
+	struct nn_reg *known = stream ? reg_find(stream, set, fd) : NULL;
+	bool managed = stream && stream_is_managed(stream) && (op == EPOLL_CTL_ADD || op == EPOLL_CTL_MOD) && event;
+	if (op == EPOLL_CTL_MOD && event && known && (known->events & EPOLLEXCLUSIVE)) {
+		outcome = -EINVAL; /* as the kernel, which does not know that it is exclusive */
+	} else if (managed) {
 		/* Let the kernel judge the request (EEXIST, ENOENT, EINVAL...) with what it will keep. EXCLUSIVE cannot be
 		 * modified later, and what it avoids, waking several sets, costs nothing here. */
 		bool valid = op == EPOLL_CTL_ADD || !(event->events & EPOLLEXCLUSIVE);

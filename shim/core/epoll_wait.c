@@ -39,14 +39,15 @@ static uint32_t kernel_readiness(struct nn_stream *stream, const struct readines
 	return (uint32_t)(unsigned short)fd.revents & (ask | POLLERR | POLLHUP);
 }
 
-/* The events to report for one registration, 0: none. Under the set's lock. */
-static uint32_t reg_events(struct nn_reg *reg, bool *unsure)
+/* The events to report for one registration, 0: none. Peeking, an edge stays one. Under the set's lock. */
+static uint32_t reg_events(struct nn_reg *reg, bool peek, bool *unsure)
 {
 	if (reg->disabled)
 		return 0;
 	struct nn_stream *stream = stream_at(reg->stream);
 	/* What is seen here is an edge the next time only if it has changed again. */
-	uint64_t tail = atomic_load(&stream->peer->tail), flags = peer_tx_flags(stream);
+	uint64_t tail = atomic_load(&stream->peer->tail);
+	uint64_t flags = peer_tx_flags(stream) | (atomic_load(&stream->own->tx_flags) & END_FIN) << 32;
 	uint32_t kernel = atomic_load(&stream->kernel_edges);
 	struct readiness state = stream_readiness(stream);
 	*unsure |= state.unsure;
@@ -62,6 +63,8 @@ static uint32_t reg_events(struct nn_reg *reg, bool *unsure)
 			    room != reg->seen_room;
 		if (!edge)
 			return 0;
+		if (peek)
+			return mask;
 		reg->fresh = false;
 		reg->seen_tail = tail;
 		reg->seen_flags = flags;
@@ -86,7 +89,7 @@ static int collect(struct nn_set *set, struct epoll_event *events, int max, bool
 	for (uint32_t i = 0; i < total && count < max && lock == LOCK_TAKEN; i++) {
 		struct nn_reg *reg = reg_at(set->managed[at]);
 		at = at + 1 == total ? 0 : at + 1;
-		uint32_t mask = reg_events(reg, unsure);
+		uint32_t mask = reg_events(reg, false, unsure);
 		if (!mask)
 			continue;
 		if (reg->events & EPOLLONESHOT)
@@ -98,6 +101,39 @@ static int collect(struct nn_set *set, struct epoll_event *events, int max, bool
 		set->cursor = at; /* the others are served first the next time */
 	lock_drop(&set->lock, lock);
 	return count;
+}
+
+/*
+ * Others watch the set's descriptor in the kernel (set.h): its bell must be rung exactly when something is ready. Silenced first,
+ * asleep for the peers, then one look.
+ */
+static void settle_bell(struct nn_set *set)
+{
+	bool unsure = false, any = false;
+	if (!set->exposed || set->waiter.slot < 0)
+		return;
+	waiter_hush(&set->waiter);
+	waiter_falls_asleep(&set->waiter);
+	enum lock_outcome lock = lock_take(&set->lock, nn_self());
+	for (uint32_t i = 0; i < set->managed_count && !any; i++)
+		any = reg_events(reg_at(set->managed[i]), true, &unsure);
+	lock_drop(&set->lock, lock);
+	if (any || unsure)
+		waiter_ring_own(&set->waiter);
+}
+
+void epoll_set_exposed(uint32_t index)
+{
+	struct nn_set *set = set_at(index);
+	enum lock_outcome lock = lock_take(&set->lock, nn_self());
+	bool first = !set->exposed;
+	set->exposed = true;
+	lock_drop(&set->lock, lock);
+	if (!first || set->waiter.slot < 0)
+		return;
+	struct epoll_event level = {.events = EPOLLIN, .data.u64 = key_of(KEY_BELL)};
+	sys_call4(SYS_epoll_ctl, set->epfd, EPOLL_CTL_MOD, set->waiter.bell, &level);
+	settle_bell(set);
 }
 
 /* Takes our own items out of what the kernel reported. Returns how many of the application's remain; *bell: ours was rung. */
@@ -124,9 +160,14 @@ static int sift(struct nn_set *set, struct epoll_event *events, int count, bool 
 		struct nn_stream *stream = stream_at(reg->stream);
 		uint32_t what = events[i].events;
 		atomic_fetch_or(&stream->kernel_news, what);
-		atomic_fetch_add(&stream->kernel_edges, 1);
+		bool knew = atomic_load(&stream->kernel_hup) || (peer_tx_flags(stream) & END_FIN);
+		bool had_error = atomic_load(&stream->error) || (peer_tx_flags(stream) & END_RESET);
 		if (what & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 			stream_look(stream);
+		/* An edge for the application, unless memory had told it already. */
+		if (!stream->rx_ring || !tx_taken(stream) || (!knew && atomic_load(&stream->kernel_hup)) ||
+			(!had_error && atomic_load(&stream->error)))
+			atomic_fetch_add(&stream->kernel_edges, 1);
 	}
 	return kept;
 }
@@ -151,15 +192,6 @@ static void undo(struct sleep *sleep)
 	if (atomic_fetch_sub(&whole->set->sleepers, 1) == 1)
 		waiter_wakes(&whole->set->waiter);
 	waiter_drop(&whole->spinner);
-}
-
-/* Nothing is ready and nobody else will tell: an exposed set goes quiet in the kernel's eyes. */
-static void go_quiet(struct nn_set *set)
-{
-	if (!set->exposed || set->waiter.slot < 0)
-		return;
-	waiter_hush(&set->waiter);
-	waiter_falls_asleep(&set->waiter);
 }
 
 static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events, int max, uint64_t left, const sigset_t *mask,
@@ -239,36 +271,35 @@ static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uin
 				if (more > 0)
 					count += more;
 			}
-			/* Still readable for those who watch the set; and there may be more than this thread takes. */
-			if (set->exposed || (count == max && atomic_load(&set->sleepers)))
-				waiter_ring_own(&set->waiter);
+			settle_bell(set);
+			if (count == max && atomic_load(&set->sleepers))
+				waiter_ring_own(&set->waiter); /* there may be more than this thread takes */
 			return count;
 		}
 		if (deadline == 0 && !unsure) {
-			go_quiet(set);
+			settle_bell(set);
 			count = kernel_look(set, events, max, &ours);
 			if (count < 0)
 				return count;
 			/* Only our own news: it may have made a stream ready. */
 			if (count < max && (ours || set->exposed)) {
-				long more = collect(set, events + count, max - (int)count, &unsure);
-				if (more && set->exposed)
-					waiter_ring_own(&set->waiter);
-				count += more;
+				count += collect(set, events + count, max - (int)count, &unsure);
+				settle_bell(set);
 			}
 			return count;
 		}
 		count = spin_in(&whole, events, max, &unsure);
-		if (count)
+		if (count) {
+			settle_bell(set);
 			return count;
+		}
 		uint64_t now = deadline == UINT64_MAX ? 0 : nn_now_ns();
 		bool late = deadline <= now;
 		uint64_t left = deadline == UINT64_MAX ? UINT64_MAX : late ? 0 : deadline - now;
-		go_quiet(set);
+		settle_bell(set);
 		count = sleep_in_kernel(&whole, events, max, left, mask, &unsure);
 		if (count) {
-			if (count > 0 && set->exposed)
-				waiter_ring_own(&set->waiter);
+			settle_bell(set);
 			return count;
 		}
 		if (deadline != UINT64_MAX && nn_now_ns() >= deadline)

@@ -96,8 +96,6 @@ void nn_fork_child(void)
 		atomic_store(&stream->raw_rx, atomic_load(&stream->raw_rx) & STREAM_TAKEN);
 		if (atomic_load(&stream->phase) == STREAM_SEEKING)
 			atomic_store(&stream->phase, STREAM_YOUNG);
-		stream->rdv_fd = -1;
-		stream->rdv_state = 0;
 		stream->next_try = 0;
 	}
 	lease_fork_child();
@@ -106,12 +104,16 @@ void nn_fork_child(void)
 }
 
 /* Which open descriptors the next program would inherit. */
-static void leave_to_heirs(void)
+static void leave_to_heirs(unsigned parts)
 {
 	for (int fd = 0; fd < fd_top(); fd++) {
 		if (nn_kind_of(fd) != NN_STREAM || (sys_call2(SYS_fcntl, fd, F_GETFD) & FD_CLOEXEC))
 			continue;
-		nn_stay_tcp(fd, NN_REASON_EXEC);
+		struct nn_stream *stream = stream_get(fd);
+		if (!stream)
+			continue;
+		stream_outside(stream, NN_REASON_EXEC, parts);
+		stream_put(stream);
 	}
 }
 
@@ -129,7 +131,7 @@ void nn_exec(void)
 {
 	if (!nn_state)
 		return;
-	leave_to_heirs();
+	leave_to_heirs(OUTSIDE_BOTH | OUTSIDE_MUST);
 	if (!nn_in_vfork_child())
 		count_closing(-1);
 }
@@ -142,14 +144,18 @@ void nn_exec_failed(void)
 
 void nn_spawning(void)
 {
+	/* We live on: what the heir would miss we still can read. */
 	if (nn_state)
-		leave_to_heirs();
+		leave_to_heirs(OUTSIDE_BOTH);
 }
 
 void nn_passing(int fd)
 {
 	if (nn_kind_of(fd) == NN_SET)
 		epoll_set_exposed(fd_entry(fd) & ((1u << NN_KIND_SHIFT) - 1));
-	else if (nn_kind_of(fd) == NN_STREAM)
-		nn_stay_tcp(fd, NN_REASON_PASSED);
+	struct nn_stream *stream = stream_get(fd);
+	if (!stream)
+		return;
+	stream_outside(stream, NN_REASON_PASSED, OUTSIDE_BOTH | OUTSIDE_MUST);
+	stream_put(stream);
 }

@@ -17,18 +17,18 @@
 static int **holders; /* HOLDERS pointers to where hidden numbers are kept */
 static _Atomic uint32_t lock;
 static int next_hint;
-static _Atomic unsigned top;
+static _Atomic unsigned high_top;
 
 unsigned hidden_top(void)
 {
-	return atomic_load(&top);
+	return atomic_load(&high_top);
 }
 
 static void note(int fd)
 {
 	fd_set_entry(fd, NN_HIDDEN, 0);
-	if (atomic_load(&top) <= (unsigned)fd)
-		atomic_store(&top, (unsigned)fd + 1);
+	if (atomic_load(&high_top) <= (unsigned)fd)
+		atomic_store(&high_top, (unsigned)fd + 1);
 }
 
 static void take_lock(void)

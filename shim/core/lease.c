@@ -8,6 +8,7 @@ struct lease {
 	const struct end_block *peer;
 	uint64_t cookie;
 	uint32_t own_end;
+	bool shared; /* another process goes on with our end: until it has closed, too */
 	uint64_t rings[2];
 };
 
@@ -31,6 +32,8 @@ static void unlock(void)
 
 static bool peer_is_done(const struct lease *lease)
 {
+	if (lease->shared && !(atomic_load(&lease->pair->own->ends[lease->own_end].tx_flags) & END_CLOSED))
+		return false;
 	return atomic_load(&lease->peer->cookie) != lease->cookie || (atomic_load(&lease->peer->rx_flags) & END_DONE);
 }
 
@@ -49,6 +52,7 @@ void lease_begin(struct nn_stream *stream)
 		.peer = stream->peer,
 		.cookie = stream->peer_cookie,
 		.own_end = stream->own_end,
+		.shared = stream->shared_at_close,
 		.rings = {stream->tx_offset, stream->tx_old_offset}};
 	if (stream->pair->inherited)
 		return; /* the process that made it frees it */

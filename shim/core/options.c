@@ -94,7 +94,7 @@ void nn_setsockopt(int fd, int level, int option, const void *value, socklen_t l
 	else
 		for (size_t i = 0; i < sizeof kernel_only / sizeof *kernel_only; i++)
 			if (kernel_only[i].level == level && kernel_only[i].name == option && number)
-				stream_outside(stream, NN_REASON_OPTION, OUTSIDE_WAIT_NS);
+				stream_outside(stream, NN_REASON_OPTION, OUTSIDE_BOTH);
 	stream_put(stream);
 }
 
@@ -107,7 +107,7 @@ int nn_getsockopt(struct nn_io *io, int fd, int level, int option, void *value, 
 		return NN_RAW;
 	int outcome = NN_RAW;
 	if (level == SOL_SOCKET && option == SO_ERROR && value && length && *length) {
-		int error = atomic_exchange(&stream->error, 0);
+		int error = stream_is_paired(stream) ? stream_take_error(stream) : 0;
 		if (error) {
 			socklen_t bytes = *length < sizeof error ? *length : sizeof error;
 			memcpy(value, &error, bytes);
@@ -116,7 +116,7 @@ int nn_getsockopt(struct nn_io *io, int fd, int level, int option, void *value, 
 			outcome = NN_DONE;
 		}
 	} else if (level == IPPROTO_TCP && option == OPT_TCP_ZEROCOPY_RECEIVE) {
-		stream_outside(stream, NN_REASON_OPTION, OUTSIDE_WAIT_NS);
+		stream_outside(stream, NN_REASON_OPTION, OUTSIDE_BOTH);
 	}
 	stream_put(stream);
 	return outcome;
@@ -127,6 +127,6 @@ void nn_stay_tcp(int fd, int reason)
 	struct nn_stream *stream = stream_get(fd);
 	if (!stream)
 		return;
-	stream_outside(stream, (enum nn_reason)reason, OUTSIDE_WAIT_NS);
+	stream_outside(stream, (enum nn_reason)reason, OUTSIDE_BOTH);
 	stream_put(stream);
 }

@@ -5,9 +5,6 @@
 
 #include "shim/core/stream.h"
 
-/* How long we wait for a peer to take a stream back to TCP before the last resort. */
-#define OUTSIDE_WAIT_NS 200000000ull
-
 /* Counts a raw call in io->stream's direction. False: the direction is the core's by now. */
 bool raw_begin(struct nn_io *io);
 

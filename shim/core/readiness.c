@@ -73,7 +73,10 @@ struct readiness stream_readiness(struct nn_stream *stream)
 		sending(stream, &state);
 	else
 		state.ask |= READY_OUT;
-	if (atomic_load_explicit(&stream->error, memory_order_relaxed))
+	bool sent_all = atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN;
+	if (sent_all && (state.ready & POLLRDHUP))
+		state.ready |= POLLHUP;
+	if (atomic_load_explicit(&stream->error, memory_order_relaxed) || stream_reset_unseen(stream))
 		state.ready |= READY_IN | READY_OUT | POLLERR | POLLHUP | POLLRDHUP;
 	return state;
 }

@@ -7,6 +7,7 @@
  * more look at tail and epoch afterwards: what was published before is visible by then.
  */
 #include <errno.h>
+#include <limits.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
@@ -25,6 +26,11 @@
 
 enum { PULL_NOTHING = 0, PULL_END = -1 }; /* else bytes, or below PULL_END: -errno */
 
+/* The direction is raw by now: the front end makes the call. */
+#define GO_RAW LONG_MIN
+
+static long receive(struct nn_stream *stream, const struct iovec *iov, int count, int flags);
+
 /* How a call wants its bytes. */
 struct wish {
 	bool peek;    /* MSG_PEEK: leave them */
@@ -39,8 +45,8 @@ static void give_room(struct nn_stream *stream, uint64_t head)
 		doorbell_ring(stream->pair, stream->peer);
 }
 
-/* Up to `to->left` bytes of the current ring segment; `skip` bytes are passed over (peeking goes on behind what it has). */
-static long ring_read(struct nn_stream *stream, struct cursor *to, struct wish wish, uint64_t skip)
+/* Up to `to->left` bytes of the current ring segment. */
+static long ring_read(struct nn_stream *stream, struct cursor *to, struct wish wish)
 {
 	for (;;) {
 		uint64_t head = atomic_load_explicit(&stream->own->head, memory_order_relaxed);
@@ -49,17 +55,16 @@ static long ring_read(struct nn_stream *stream, struct cursor *to, struct wish w
 		if (tail > end)
 			tail = end;
 		uint64_t count = tail - head;
-		if (tail <= head + skip)
+		if (tail <= head)
 			return PULL_NOTHING;
 		if (count > stream->rx_mask + 1) {
 			atomic_store(&stream->error, ECONNRESET); /* a lie: more than the ring holds */
 			return -ECONNRESET;
 		}
-		count -= skip;
 		if (count > to->left)
 			count = to->left;
 		struct cursor at = *to;
-		uint64_t place = (head + skip) & stream->rx_mask;
+		uint64_t place = head & stream->rx_mask;
 		uint64_t first = stream->rx_mask + 1 - place;
 		if (first > count)
 			first = count;
@@ -87,6 +92,8 @@ static long ring_read(struct nn_stream *stream, struct cursor *to, struct wish w
 static long tcp_read(struct nn_stream *stream, struct cursor *to, struct wish wish)
 {
 	for (;;) {
+		if (!rx_drop_skipped(stream))
+			return PULL_NOTHING;
 		int held = 0;
 		long outcome = sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held);
 		if (outcome < 0)
@@ -137,41 +144,69 @@ static bool drained(struct nn_stream *stream)
 	       atomic_load(&stream->peer->tail) == atomic_load_explicit(&stream->own->head, memory_order_relaxed);
 }
 
+/* More to peek at behind the current segment: what lies in rings that follow it without a gap. */
+static long peek_further(struct nn_stream *stream, struct cursor *to)
+{
+	uint64_t newest = atomic_load(&stream->peer->epoch), tail = atomic_load(&stream->peer->tail);
+	long total = 0;
+	for (uint64_t epoch = stream->rx_epoch + 1; to->left && epoch <= newest && newest - epoch < END_SEGMENTS - 1; epoch++) {
+		const struct end_segment *segment = &stream->peer->segments[epoch % END_SEGMENTS];
+		uint64_t start = atomic_load(&segment->start), where = atomic_load(&segment->where);
+		uint64_t end = epoch == newest ? tail : atomic_load(&stream->peer->segments[(epoch + 1) % END_SEGMENTS].start);
+		unsigned log2 = (unsigned)(where & SEGMENT_LOG2_MASK);
+		uint64_t offset = where & ~(uint64_t)SEGMENT_LOG2_MASK;
+		if (where == SEGMENT_OUTSIDE || !region_ring_valid(stream->pair->peer_length, offset, log2) || end < start ||
+			end - start > 1ull << log2)
+			break;
+		uint64_t count = end - start < to->left ? end - start : to->left;
+		const uint8_t *ring = (const uint8_t *)stream->pair->peer + offset;
+		uint64_t place = start & ((1ull << log2) - 1);
+		uint64_t first = (1ull << log2) - place < count ? (1ull << log2) - place : count;
+		cursor_scatter(to, ring + place, first);
+		cursor_scatter(to, ring, count - first);
+		total += (long)count;
+		if (count < end - start)
+			break;
+	}
+	return total;
+}
+
+static long peek(struct nn_stream *stream, struct cursor *to, struct wish wish)
+{
+	long got = stream->rx_ring ? ring_read(stream, to, wish) : tcp_read(stream, to, wish);
+	if (got <= 0 || !to->left)
+		return got;
+	/* All of the current segment? */
+	uint64_t end = rx_segment_end(stream);
+	uint64_t head = atomic_load_explicit(&stream->own->head, memory_order_relaxed);
+	return end == head + (uint64_t)got ? got + peek_further(stream, to) : got;
+}
+
 /* Whatever is there without waiting. Under rx_lock. */
 static long pull(struct nn_stream *stream, struct cursor *to, struct wish wish, bool nested)
 {
-	uint64_t peeked = 0;
 	long total = 0;
 	bool ended = false;
 	while (to->left) {
-		long got = stream->rx_ring ? ring_read(stream, to, wish, peeked) : tcp_read(stream, to, wish);
+		long got = wish.peek ? peek(stream, to, wish) : stream->rx_ring ? ring_read(stream, to, wish) : tcp_read(stream, to, wish);
 		if (got > 0) {
 			total += got;
-			if (wish.peek) {
-				peeked += (uint64_t)got;
-				break; /* one segment's worth is what a peek may show */
-			}
-			if (!stream->rx_ring)
+			if (wish.peek)
 				break;
 			continue;
 		}
 		if (got < PULL_END)
 			return total ? total : got;
-		if (total)
-			break;
 		if (!nested && rx_advance(stream))
 			continue;
+		if (total || !rx_taken(stream))
+			break;
 		if (got == PULL_END)
 			return PULL_END;
-		int error = atomic_load(&stream->error);
-		if (error || !stream->rx_ring) {
-			if (error && drained(stream)) {
-				atomic_store(&stream->error, 0);
-				return -error;
-			}
-			if (!stream->rx_ring)
-				break;
-		}
+		if ((atomic_load(&stream->error) || stream_reset_unseen(stream)) && drained(stream))
+			return -stream_take_error(stream);
+		if (!stream->rx_ring)
+			break;
 		if (ended)
 			return drained(stream) ? PULL_END : PULL_NOTHING;
 		ended = (peer_tx_flags(stream) & END_FIN) || atomic_load(&stream->kernel_hup) || atomic_load(&stream->rx_shut);
@@ -179,6 +214,28 @@ static long pull(struct nn_stream *stream, struct cursor *to, struct wish wish, 
 			break;
 	}
 	return total;
+}
+
+/* A call for no bytes waits for some all the same, and takes none. */
+static long wait_for_any(struct nn_stream *stream, int flags)
+{
+	char byte;
+	struct iovec one = {&byte, 1};
+	long outcome = receive(stream, &one, 1, (flags & MSG_DONTWAIT) | MSG_PEEK);
+	return outcome > 0 ? 0 : outcome;
+}
+
+/* The direction went raw in the middle of a call that wants more than it has. */
+static long finish_raw(struct nn_stream *stream, struct cursor *to, size_t got, int flags)
+{
+	struct iovec pieces[64];
+	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)cursor_vector(to, pieces, 64, to->left)};
+	if (!(flags & MSG_WAITALL))
+		flags |= MSG_DONTWAIT;
+	long outcome = flags & MSG_PEEK ? 0 : sys_call3(SYS_recvmsg, stream->fd, &message, flags);
+	if (outcome > 0)
+		COUNT(stream->shown->rx.tcp_bytes, (uint64_t)outcome);
+	return (long)got + (outcome > 0 ? outcome : 0);
 }
 
 /* One application call. */
@@ -189,12 +246,16 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 	size_t total = to.left, got = 0;
 	uint64_t deadline = 0;
 	if (!total)
-		return 0;
+		return wait_for_any(stream, flags);
 	COUNT(stream->shown->rx.calls, 1);
 	for (;;) {
 		enum lock_outcome lock = lock_take(&stream->own->rx_lock, nn_self());
 		if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
 			rx_reload(stream);
+		if (!rx_taken(stream)) {
+			lock_drop(&stream->own->rx_lock, lock);
+			return got ? finish_raw(stream, &to, got, flags) : GO_RAW;
+		}
 		if (wish.peek) {
 			to = cursor_begin(iov, count);
 			got = 0;
@@ -209,6 +270,8 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 		size_t target = flags & MSG_WAITALL ? total : lowat < total ? lowat : total;
 		if (got >= target)
 			return (long)got;
+		if (!rx_taken(stream))
+			continue;
 		if (stream_nonblocking(stream, flags)) {
 			if (!got && cpu_ticks() - atomic_load_explicit(&stream->looked_ns, memory_order_relaxed) > LOOK_TICKS) {
 				bool before = atomic_load(&stream->kernel_hup);
@@ -227,21 +290,33 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 /* True: the core serves the call; else it is raw, and counted. */
 static bool is_ours(struct nn_io *io, int flags)
 {
-	if (stream_is_paired(io->stream) && !rx_taken(io->stream))
+	if (stream_is_paired(io->stream) && !rx_taken(io->stream) && !io->stream->rx_final)
 		stream_tick(io->stream);
 	if (flags & (MSG_OOB | MSG_ERRQUEUE))
 		return false; /* not from the byte stream */
 	return !raw_begin(io);
 }
 
-int nn_recv(struct nn_io *io, int fd, const struct iovec *iov, int count, int flags)
+/* NN_RAW: the front end makes the call. */
+static int serve(struct nn_io *io, int fd, const struct iovec *iov, int count, int flags)
 {
 	io->sending = false;
 	io->counted = false;
 	io->stream = stream_get(fd);
-	if (!io->stream || !is_ours(io, flags))
+	if (!io->stream)
 		return NN_RAW;
-	io->result = receive(io->stream, iov, count, flags);
+	do {
+		if (!is_ours(io, flags))
+			return NN_RAW;
+		io->result = receive(io->stream, iov, count, flags);
+	} while (io->result == GO_RAW);
+	return NN_DONE;
+}
+
+int nn_recv(struct nn_io *io, int fd, const struct iovec *iov, int count, int flags)
+{
+	if (serve(io, fd, iov, count, flags) == NN_RAW)
+		return NN_RAW;
 	stream_put(io->stream);
 	return NN_DONE;
 }
@@ -258,6 +333,9 @@ static void put_inq(struct nn_stream *stream, struct msghdr *message, size_t roo
 	int left = 0;
 	if (nn_inq(&io, stream->fd, &left) == NN_RAW)
 		return;
+	/* As the kernel: an end not yet read counts as something to read. */
+	if (!left && ((peer_tx_flags(stream) & END_FIN) || atomic_load(&stream->kernel_hup)))
+		left = 1;
 	struct cmsghdr *control = message->msg_control;
 	control->cmsg_level = IPPROTO_TCP;
 	control->cmsg_type = TCP_CM_INQ;
@@ -268,12 +346,8 @@ static void put_inq(struct nn_stream *stream, struct msghdr *message, size_t roo
 
 int nn_recvmsg(struct nn_io *io, int fd, struct msghdr *message, int flags)
 {
-	io->sending = false;
-	io->counted = false;
-	io->stream = stream_get(fd);
-	if (!io->stream || !is_ours(io, flags))
+	if (serve(io, fd, message->msg_iov, (int)message->msg_iovlen, flags) == NN_RAW)
 		return NN_RAW;
-	io->result = receive(io->stream, message->msg_iov, (int)message->msg_iovlen, flags);
 	if (io->result >= 0) {
 		size_t room = message->msg_controllen;
 		message->msg_namelen = 0;

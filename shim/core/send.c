@@ -25,13 +25,15 @@ static uint64_t room(struct nn_stream *stream, uint64_t tail, uint64_t wanted)
 {
 	uint64_t size = stream->tx_mask + 1;
 	uint64_t used = tail - stream->tx_head;
-	if (size - used >= wanted)
+	/* Another process that shares the end may have written far beyond what we knew of the head. */
+	if (used <= size && size - used >= wanted)
 		return size - used;
 	uint64_t head = atomic_load(&stream->peer->head);
 	/* Copied, then checked: a head before the segment is a peer still draining TCP, one beyond the tail a lie. */
 	if (head > stream->tx_head && head <= tail)
 		stream->tx_head = head;
-	return size - (tail - stream->tx_head);
+	used = tail - stream->tx_head;
+	return used < size ? size - used : 0;
 }
 
 /* Copies and publishes what fits; 0 when full. Under tx_lock, on the ring. */
@@ -80,7 +82,7 @@ static bool serve_peer(struct nn_stream *stream)
 {
 	if (tx_outside_wanted(stream) && !stream->tx_replaying)
 		tx_serve_outside(stream);
-	if (stream->tx_replaying)
+	if (stream->tx_replaying || !stream->tx_ring)
 		return true;
 	uint64_t flags = peer_tx_flags(stream);
 	bool hup = atomic_load_explicit(&stream->kernel_hup, memory_order_relaxed);
@@ -105,9 +107,9 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 {
 	uint64_t deadline = 0;
 	for (;;) {
-		int pending = atomic_exchange(&stream->error, 0);
-		if (pending) {
-			*error = -pending;
+		if (atomic_load_explicit(&stream->error, memory_order_relaxed) || stream_reset_unseen(stream)) {
+			/* What was taken counts; the error is for the next call. */
+			*error = *sent ? 0 : -stream_take_error(stream);
 			return RING_DONE;
 		}
 		enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
@@ -129,6 +131,9 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 				count += ring_write(stream, from);
 			if (from->left)
 				mark_full(stream);
+			/* Pairs with rx_outside: asked while we wrote, the peer reads no ring any more. */
+			if (lock == LOCK_TAKEN && tx_outside_wanted(stream))
+				tx_serve_outside(stream);
 		} else if (stream->tx_replaying && tx_replay_more(stream)) {
 			moved = false;
 		}
@@ -197,7 +202,7 @@ int nn_send(struct nn_io *io, int fd, const struct iovec *iov, int count, int fl
 		return NN_RAW;
 	struct nn_stream *stream = io->stream;
 	if (flags & (MSG_OOB | MSG_FASTOPEN | MSG_ZEROCOPY))
-		stream_outside(stream, flags & MSG_OOB ? NN_REASON_OOB : NN_REASON_CALL, OUTSIDE_WAIT_NS);
+		stream_outside(stream, flags & MSG_OOB ? NN_REASON_OOB : NN_REASON_CALL, OUTSIDE_TX);
 	for (;;) {
 		if (stream_is_paired(stream)) {
 			chaos_tx(stream);
@@ -226,7 +231,7 @@ int nn_sendmsg(struct nn_io *io, int fd, const struct msghdr *message, int flags
 		io->counted = false;
 		if (!io->stream)
 			return NN_RAW;
-		stream_outside(io->stream, NN_REASON_CALL, OUTSIDE_WAIT_NS);
+		stream_outside(io->stream, NN_REASON_CALL, OUTSIDE_TX);
 		raw_begin(io);
 		return NN_RAW;
 	}

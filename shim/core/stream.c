@@ -98,7 +98,6 @@ static void track(int fd, bool connector)
 	memset((char *)stream + keep, 0, sizeof *stream - keep);
 	stream->fd = fd;
 	stream->connector = connector;
-	stream->rdv_fd = -1;
 	atomic_store(&stream->lowat, 1);
 	atomic_store(&stream->fds, 1);
 	stream->shown = &nn_state->streams[index];
@@ -167,7 +166,10 @@ void nn_connected(int fd, long outcome)
 
 void stream_alone(struct nn_stream *stream, enum nn_reason reason)
 {
-	atomic_store(&stream->phase, STREAM_ALONE);
+	uint32_t phase = STREAM_YOUNG;
+	if (!atomic_compare_exchange_strong(&stream->phase, &phase, STREAM_ALONE) &&
+		(phase != STREAM_SEEKING || !atomic_compare_exchange_strong(&stream->phase, &phase, STREAM_ALONE)))
+		return;
 	set_reason(stream, reason);
 	nn_log(LOG_DEBUG, state_reason_text(reason), stream->fd);
 }
@@ -184,8 +186,16 @@ void stream_paired(struct nn_stream *stream, struct nn_pair *pair, unsigned own_
 	stream->shown->remote = stream->remote;
 	atomic_store(&stream->shown->peer_pid, pair->peer_pid);
 	set_reason(stream, NN_REASON_NOT_READY);
+	/* Another thread may have decided for TCP, or closed it, just now. */
+	uint32_t phase = STREAM_SEEKING;
+	if (!atomic_compare_exchange_strong(&stream->phase, &phase, STREAM_PAIRED)) {
+		stream->pair = NULL;
+		stream->own = NULL;
+		arena_end_free(pair->arena, own_end);
+		rendezvous_pair_put(pair);
+		return;
+	}
 	COUNT_SHARED(nn_state->totals.streams, 1);
-	atomic_store_explicit(&stream->phase, STREAM_PAIRED, memory_order_release);
 	nn_log(LOG_DEBUG, "paired", stream->fd);
 	lease_sweep();
 }
@@ -248,7 +258,7 @@ void stream_look(struct nn_stream *stream)
 		int error = 0;
 		length = sizeof error;
 		sys_call5(SYS_getsockopt, stream->fd, SOL_SOCKET, SO_ERROR, &error, &length);
-		if (error)
+		if (error && !atomic_load(&stream->reset_told))
 			atomic_store(&stream->error, error);
 	}
 	if (atomic_exchange(&stream->kernel_hup, 1))
@@ -257,6 +267,20 @@ void stream_look(struct nn_stream *stream)
 	if (!(peer_tx_flags(stream) & END_FIN) && stream->tx_ring &&
 		atomic_load(&stream->own->tail) > atomic_load(&stream->peer->head))
 		atomic_store(&stream->error, ECONNRESET);
+}
+
+int stream_take_error(struct nn_stream *stream)
+{
+	int error = atomic_exchange(&stream->error, 0);
+	if (!error && stream_reset_unseen(stream))
+		error = ECONNRESET;
+	if (error == ECONNRESET && !atomic_exchange(&stream->reset_told, 1)) {
+		/* The kernel's RST carries the same news, now or in a moment: it must not be told twice. */
+		int again = 0;
+		socklen_t length = sizeof again;
+		sys_call5(SYS_getsockopt, stream->fd, SOL_SOCKET, SO_ERROR, &again, &length);
+	}
+	return error;
 }
 
 /* Adds what a closed connection did to the totals. */
@@ -280,9 +304,11 @@ static void stream_free(struct nn_stream *stream)
 	if (phase == STREAM_FREE || phase == STREAM_RESERVED ||
 		!atomic_compare_exchange_strong(&stream->phase, &phase, STREAM_RESERVED))
 		return;
+	rendezvous_abandon(stream);
 	epoll_stream_gone(stream);
 	settle(stream);
 	if (stream->pair) {
+		stream_farewell(stream);
 		lease_begin(stream);
 		rendezvous_pair_put(stream->pair);
 	}

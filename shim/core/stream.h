@@ -56,8 +56,6 @@ struct nn_stream {
 	_Atomic uint64_t bytes;     /* until PAIRED, both directions */
 	uint32_t next_try;          /* [rdv] `calls` at which the rendezvous tries again */
 	uint16_t tries;             /* [rdv] */
-	uint8_t rdv_state;          /* [rdv] */
-	int rdv_fd;                 /* [rdv] socket bound to the connection's name, hidden; -1 */
 	struct sockaddr_in6 local, remote; /* known from SEEKING on; IPv4 as v4-mapped */
 
 	/* From PAIRED on. */
@@ -69,6 +67,7 @@ struct nn_stream {
 	_Atomic uint32_t shared;      /* set at fork: reload what another process may have changed */
 	_Atomic int32_t error;        /* errno to report once, after the bytes: the reset the kernel did not see */
 	_Atomic uint32_t kernel_hup;  /* the kernel has seen FIN or RST from the peer */
+	_Atomic uint32_t reset_told;  /* the application has heard of a reset */
 	_Atomic uint32_t stay_tx;     /* the sending direction must not go up again */
 	_Atomic uint64_t looked_ns;   /* when the kernel was last asked */
 
@@ -92,13 +91,16 @@ struct nn_stream {
 	uint64_t rx_mask;
 	uint64_t rx_start;
 	uint64_t rx_epoch;      /* the segment that we are in */
-	bool rx_final;          /* it is the last one, and on TCP */
+	bool rx_final;          /* it is the last one, and on TCP; calls are raw */
+	uint64_t rx_skip;       /* bytes that come by TCP once more and are dropped */
 	_Atomic uint32_t rx_shut;  /* the application has shut it down */
 	_Atomic int32_t lowat;  /* SO_RCVLOWAT, at least 1 */
 	bool want_inq;          /* TCP_INQ was asked for */
 
 	/* What the kernel last told an epoll set about the TCP connection; see epoll.h. */
 	_Atomic uint32_t kernel_news, kernel_edges;
+	_Atomic uint32_t left; /* the peer knows that we closed */
+	bool shared_at_close;  /* other processes held the socket when we closed it */
 	_Atomic uint32_t regs; /* first registration in an epoll set, 1 + index; 0 none (see epoll.h) */
 };
 
@@ -121,6 +123,9 @@ void stream_tick(struct nn_stream *stream);
 /* The rendezvous has succeeded: both end blocks are known. Called under the rendezvous lock, once. The receiving
  * direction becomes ready as soon as no raw call is in flight. */
 void stream_paired(struct nn_stream *stream, struct nn_pair *pair, unsigned own_end, unsigned peer_end, uint64_t peer_cookie);
+
+/* Tells the peer that we are gone, unless it knows or others go on with the socket (close.c). */
+void stream_farewell(struct nn_stream *stream);
 
 /* The stream stays on TCP for good. */
 void stream_alone(struct nn_stream *stream, enum nn_reason reason);
@@ -156,5 +161,14 @@ static inline uint64_t peer_tx_flags(const struct nn_stream *stream)
 {
 	return atomic_load(&stream->peer->tx_flags);
 }
+
+/* The peer reset the connection (END_RESET) and the application has not heard of it. */
+static inline bool stream_reset_unseen(const struct nn_stream *stream)
+{
+	return (peer_tx_flags(stream) & END_RESET) && !atomic_load_explicit(&stream->reset_told, memory_order_relaxed);
+}
+
+/* The error to report now, 0 for none; it is reported once. */
+int stream_take_error(struct nn_stream *stream);
 
 #endif

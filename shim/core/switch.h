@@ -35,6 +35,12 @@ bool rx_advance(struct nn_stream *stream);
 /* Another process may have moved the direction since: takes over what the end blocks say. */
 void rx_reload(struct nn_stream *stream);
 
+/* Everything that comes will come by TCP: calls are raw again. */
+void rx_be_raw(struct nn_stream *stream, enum nn_reason reason);
+
+/* Throws away what comes by TCP although it was read from a ring. True: nothing more to throw away. */
+bool rx_drop_skipped(struct nn_stream *stream);
+
 /* ---- sending; all under tx_lock except the first */
 
 /* Moves up when that is due and possible. Takes the lock. */
@@ -57,15 +63,17 @@ void tx_reload(struct nn_stream *stream); /* as rx_reload */
 /* True when the peer has asked (END_WANT_OUTSIDE) and we have not served it yet. */
 static inline bool tx_outside_wanted(const struct nn_stream *stream)
 {
-	return stream->tx_ring && (atomic_load_explicit(&stream->peer->rx_flags, memory_order_acquire) & END_WANT_OUTSIDE);
+	return stream->tx_ring && (atomic_load(&stream->peer->rx_flags) & END_WANT_OUTSIDE);
 }
 
 /* True when no option of the socket needs the kernel to see the bytes (filters, kTLS, time stamps, repair mode, ...). Also learns
  * SO_RCVLOWAT and TCP_INQ. */
 bool stream_is_plain(struct nn_stream *stream);
 
-/* Both directions to TCP for good; waits up to `wait_ns` for the peer to send unread bytes again. Takes the locks. When the
- * peer does not answer the connection is reset: the last resort. */
-void stream_outside(struct nn_stream *stream, enum nn_reason reason, uint64_t wait_ns);
+/* To TCP for good: which directions, and whether it must have happened when the call returns. Unread bytes must come again
+ * from a peer that may be busy elsewhere; OUTSIDE_MUST waits for it, and resets the connection when it does not answer: the last
+ * resort. Without it the receiving direction follows when the peer does, and what is unread stays readable. Takes the locks. */
+enum outside { OUTSIDE_TX = 1, OUTSIDE_RX = 2, OUTSIDE_BOTH = 3, OUTSIDE_MUST = 4 };
+void stream_outside(struct nn_stream *stream, enum nn_reason reason, unsigned parts);
 
 #endif

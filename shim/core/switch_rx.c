@@ -13,6 +13,7 @@
 #include "shim/core/process.h"
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
+#include "shim/rendezvous/rendezvous.h"
 #include "shim/wait/waiter.h"
 
 static void rx_reason(struct nn_stream *stream, enum nn_reason reason)
@@ -105,15 +106,18 @@ bool rx_advance(struct nn_stream *stream)
 	uint64_t head = atomic_load_explicit(&stream->own->head, memory_order_relaxed);
 	if (head < start)
 		return false;
-	if (head > start)
-		return spoiled(stream);
+	if (head > start) {
+		/* Sent again because we asked; what we read from the ring meanwhile comes twice. */
+		if (where != SEGMENT_OUTSIDE || !(atomic_load(&stream->own->rx_flags) & END_WANT_OUTSIDE) ||
+			start < atomic_load(&stream->own->frozen))
+			return spoiled(stream);
+		stream->rx_skip = head - start;
+	}
 	bool was_up = stream->rx_ring;
 	if (where == SEGMENT_OUTSIDE) {
 		stream->rx_ring = NULL;
 		/* Bytes may have come by TCP before we looked at it: every epoll set looks again. */
 		atomic_fetch_or(&stream->kernel_news, EPOLLIN);
-		if (epoch == next && (peer_tx_flags(stream) & END_FINAL))
-			stream->rx_final = true;
 	} else {
 		unsigned log2 = (unsigned)(where & SEGMENT_LOG2_MASK);
 		uint64_t offset = where & ~(uint64_t)SEGMENT_LOG2_MASK;
@@ -136,6 +140,10 @@ bool rx_advance(struct nn_stream *stream)
 		COUNT_SHARED(*(is_up ? &nn_state->totals.ups : &nn_state->totals.downs), 1);
 	}
 	atomic_store_explicit(&stream->shown->rx.ring_size, is_up ? stream->rx_mask + 1 : 0, memory_order_relaxed);
+	if (!is_up && epoch == next && (peer_tx_flags(stream) & END_FINAL) && rx_drop_skipped(stream)) {
+		rx_be_raw(stream, NN_REASON_PEER);
+		return false;
+	}
 	return true;
 }
 
@@ -157,73 +165,118 @@ void rx_reload(struct nn_stream *stream)
 	}
 }
 
-/* Stops reading from rings: asks the peer for the rest by TCP and waits for it. True: the direction is on TCP. */
-static bool rx_outside(struct nn_stream *stream, enum nn_reason reason, uint64_t wait_ns)
+/* How long a call that must have the stream on TCP waits for the peer. */
+#define ANSWER_NS 500000000ull
+
+/* The peer has published a segment outside: newest of all, so nothing but TCP is left to read once it is entered. */
+static bool answered(const struct nn_stream *stream)
+{
+	uint64_t epoch = atomic_load(&stream->peer->epoch);
+	return epoch != stream->rx_epoch &&
+	       atomic_load(&stream->peer->segments[epoch % END_SEGMENTS].where) == SEGMENT_OUTSIDE &&
+	       (peer_tx_flags(stream) & END_FINAL);
+}
+
+/* Asks for everything that is not read yet by TCP. True: nothing is left in rings, and the direction is on TCP. Under rx_lock. */
+static bool ask_outside(struct nn_stream *stream)
 {
 	struct end_block *own = stream->own;
-	enum lock_outcome lock = lock_take(&own->rx_lock, nn_self());
 	while (rx_advance(stream))
 		;
-	bool done = true;
-	uint64_t frozen = atomic_load(&own->head);
-	atomic_store(&own->frozen, frozen);
-	atomic_fetch_or(&own->rx_flags, END_WANT_OUTSIDE);
-	/* On TCP already, a peer that is about to go up meanwhile will see the flag and come back at once. */
-	if (stream->rx_ring || rx_segment_end(stream) != UINT64_MAX) {
-		doorbell_ring(stream->pair, stream->peer);
-		uint64_t deadline = nn_now_ns() + wait_ns;
-		done = false;
-		do {
-			/* Only the newest segment counts; what it does not hold, TCP holds already. */
+	uint64_t head = atomic_load(&own->head);
+	if (!(atomic_load(&own->rx_flags) & END_WANT_OUTSIDE)) {
+		atomic_store(&own->frozen, head);
+		atomic_fetch_or(&own->rx_flags, END_WANT_OUTSIDE);
+	}
+	/*
+	 * Nothing unread: the peer need not be awake. It looks at the flag after everything it publishes (ring_send, tx_try_up), in
+	 * the one order of sequentially consistent operations: either we see here what it published, or it sees the flag and
+	 * sends that by TCP.
+	 */
+	if (!stream->rx_ring || atomic_load(&stream->peer->tail) == head)
+		return rx_segment_end(stream) == UINT64_MAX && !stream->rx_skip;
+	doorbell_ring(stream->pair, stream->peer);
+	return false;
+}
+
+void rx_be_raw(struct nn_stream *stream, enum nn_reason reason)
+{
+	stream->rx_final = true;
+	stream->rx_ring = NULL;
+	atomic_fetch_and(&stream->raw_rx, ~STREAM_TAKEN);
+	atomic_store_explicit(&stream->shown->rx.up, 0, memory_order_relaxed);
+	rx_reason(stream, reason);
+	atomic_fetch_or(&stream->kernel_news, EPOLLIN);
+	epoll_stream_moved(stream);
+}
+
+bool rx_drop_skipped(struct nn_stream *stream)
+{
+	char nothing;
+	while (stream->rx_skip) {
+		uint64_t piece = stream->rx_skip < 1u << 20 ? stream->rx_skip : 1u << 20;
+		long dropped = sys_call6(SYS_recvfrom, stream->fd, &nothing, piece, MSG_TRUNC | MSG_DONTWAIT, NULL, NULL);
+		if (dropped <= 0)
+			return false;
+		stream->rx_skip -= (uint64_t)dropped;
+	}
+	return true;
+}
+
+/* True: the direction is raw. */
+static bool rx_outside(struct nn_stream *stream, enum nn_reason reason, bool must)
+{
+	enum lock_outcome lock = lock_take(&stream->own->rx_lock, nn_self());
+	bool done = ask_outside(stream);
+	uint64_t deadline = must ? nn_now_ns() + ANSWER_NS : 0;
+	/* What the peer sends again is read by whoever holds the socket next: enter its segment where we stopped. */
+	while (!done && must && nn_now_ns() < deadline) {
+		if (answered(stream)) {
 			uint64_t epoch = atomic_load(&stream->peer->epoch);
-			const struct end_segment *segment = &stream->peer->segments[epoch % END_SEGMENTS];
-			if (epoch != stream->rx_epoch && atomic_load(&segment->where) == SEGMENT_OUTSIDE &&
-				atomic_load(&segment->start) >= frozen) {
-				stream->rx_ring = NULL;
-				stream->rx_epoch = epoch;
-				stream->rx_start = frozen;
-				atomic_store(&own->acked, epoch);
-				done = true;
-				break;
-			}
-			/* Nothing unread and the peer has ended: nothing will come. */
-			if ((peer_tx_flags(stream) & END_FIN) && atomic_load(&stream->peer->tail) == frozen) {
-				done = true;
-				break;
-			}
+			uint64_t start = atomic_load(&stream->peer->segments[epoch % END_SEGMENTS].start);
+			/* No more than what was asked for: what was read since is dropped. */
+			uint64_t head = atomic_load(&stream->own->head);
+			stream->rx_epoch = epoch;
+			atomic_store(&stream->own->acked, epoch);
+			stream->rx_ring = NULL;
+			stream->rx_skip = head > start ? head - start : 0;
+			done = rx_drop_skipped(stream);
+		} else if ((peer_tx_flags(stream) & END_FIN) && atomic_load(&stream->peer->tail) == atomic_load(&stream->own->head)) {
+			done = true; /* nothing unread, and nothing will come */
+		} else {
 			struct timespec nap = {0, 20000};
 			sys_call2(SYS_nanosleep, &nap, NULL);
-		} while (nn_now_ns() < deadline);
+		}
 	}
-	if (done) {
-		stream->rx_final = true;
-		atomic_store_explicit(&stream->shown->rx.up, 0, memory_order_relaxed);
-		rx_reason(stream, reason);
-	}
-	lock_drop(&own->rx_lock, lock);
+	if (done)
+		rx_be_raw(stream, reason);
+	lock_drop(&stream->own->rx_lock, lock);
 	return done;
 }
 
-void stream_outside(struct nn_stream *stream, enum nn_reason reason, uint64_t wait_ns)
+void stream_outside(struct nn_stream *stream, enum nn_reason reason, unsigned parts)
 {
 	if (!stream_is_paired(stream)) {
-		uint32_t phase = atomic_load(&stream->phase);
-		if (phase == STREAM_YOUNG || phase == STREAM_SEEKING)
-			stream_alone(stream, reason);
+		rendezvous_abandon(stream);
+		stream_alone(stream, reason);
 		return;
 	}
-	enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
-	atomic_store(&stream->stay_tx, 1);
-	if (tx_outside_wanted(stream) && !stream->tx_replaying)
-		tx_serve_outside(stream);
-	else if (!stream->tx_replaying)
-		tx_down(stream, reason, true);
-	lock_drop(&stream->own->tx_lock, lock);
+	if (parts & OUTSIDE_TX) {
+		enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
+		atomic_store(&stream->stay_tx, 1);
+		if (tx_outside_wanted(stream) && !stream->tx_replaying)
+			tx_serve_outside(stream);
+		else if (!stream->tx_replaying)
+			tx_down(stream, reason, true);
+		lock_drop(&stream->own->tx_lock, lock);
+	}
+	if (!(parts & OUTSIDE_RX))
+		return;
 	if (!rx_taken(stream)) {
 		stream->rx_final = true;
 		return;
 	}
-	if (!rx_outside(stream, reason, wait_ns)) {
+	if (!rx_outside(stream, reason, parts & OUTSIDE_MUST) && (parts & OUTSIDE_MUST)) {
 		nn_log(LOG_WARNING, "peer did not take the stream back to TCP in time; resetting it, fd", stream->fd);
 		struct sockaddr nothing = {.sa_family = AF_UNSPEC};
 		sys_call3(SYS_connect, stream->fd, &nothing, sizeof nothing);

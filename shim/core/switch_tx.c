@@ -84,7 +84,8 @@ static bool peer_has_entered(struct nn_stream *stream)
 
 static bool may_go_up(struct nn_stream *stream)
 {
-	return !atomic_load_explicit(&stream->stay_tx, memory_order_relaxed) && !stream->pair->inherited &&
+	return atomic_load_explicit(&stream->peer->cookie, memory_order_relaxed) == stream->peer_cookie &&
+	       !atomic_load_explicit(&stream->stay_tx, memory_order_relaxed) && !stream->pair->inherited &&
 	       (atomic_load_explicit(&stream->peer->rx_flags, memory_order_acquire) & (END_READY | END_WANT_OUTSIDE)) == END_READY &&
 	       !(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN) &&
 	       !(peer_tx_flags(stream) & END_CLOSED) && !atomic_load(&stream->kernel_hup) &&
@@ -110,6 +111,8 @@ void tx_try_up(struct nn_stream *stream)
 			COUNT_SHARED(nn_state->totals.ups, 1);
 			tx_reason(stream, NN_REASON_NONE);
 			epoll_stream_moved(stream);
+			if (tx_outside_wanted(stream))
+				tx_serve_outside(stream);
 		} else {
 			atomic_store(&stream->raw_tx, 0);
 			if (taken != -EAGAIN) {

@@ -28,7 +28,7 @@ static bool closed_here(const struct nn_stream *stream)
 
 static bool ended(const struct nn_stream *stream)
 {
-	return atomic_load_explicit(&stream->error, memory_order_relaxed) || atomic_load(&stream->kernel_hup) || closed_here(stream);
+	return atomic_load_explicit(&stream->error, memory_order_relaxed) || atomic_load(&stream->kernel_hup);
 }
 
 bool rx_news(const struct nn_stream *stream, uint64_t wanted)
@@ -54,7 +54,7 @@ bool tx_news(const struct nn_stream *stream)
 	if (head < stream->tx_start)
 		head = stream->tx_start;
 	return tail - head <= (stream->tx_mask + 1) / 2 || atomic_load_explicit(&stream->error, memory_order_relaxed) ||
-	       (atomic_load(&stream->kernel_hup) && !(peer_tx_flags(stream) & END_FIN)) || closed_here(stream);
+	       (atomic_load(&stream->kernel_hup) && !(peer_tx_flags(stream) & END_FIN));
 }
 
 void nn_wait_cancelled(void *cleanup)
@@ -195,7 +195,9 @@ static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted,
 	waiter_drop(&sleep->waiter);
 	if (tx_outside_wanted(stream) || stream->tx_replaying)
 		stream_serve(stream);
-	if (closed_here(stream))
+	/* Closed by another thread meanwhile: the number may be anything now, so there is no sleeping on it again. Bytes that
+	 * are there are still ours, as with the system call, which keeps the socket until it returns. */
+	if (outcome == 0 && closed_here(stream) && !news(stream, sending, wanted))
 		return -EBADF;
 	return outcome;
 }
