@@ -240,7 +240,7 @@ int process_add_all(struct process_list *list)
 		char *end;
 		long pid = strtol(entry->d_name, &end, 10);
 
-		if (*end || pid <= 0)
+		if (*end || pid <= 0 || pid == getpid())
 			continue;
 		result = add(list, (pid_t)pid, &space);
 		if (result == -EACCES || result == -EPERM) {

@@ -27,7 +27,7 @@ struct process_list {
  * shim, -errno: -ESRCH no such process, -EACCES not permitted... */
 int process_add(struct process_list *list, pid_t pid);
 
-/* Appends all processes of our network namespace that carry the shim, in order of PID. 0 or -errno. */
+/* Appends all processes of our network namespace that carry the shim, but ourselves, in order of PID. 0 or -errno. */
 int process_add_all(struct process_list *list);
 
 void process_list_free(struct process_list *list);
