@@ -70,11 +70,11 @@ help: ## list the targets
 # ---- tests -------------------------------------------------------------------------------------------------------
 test: ## install what is missing, build, run every fast test
 	$(Q)scripts/setup test
-	+$(Q)$(MAKE) --no-print-directory test-run
+	$(Q)$(MAKE) --no-print-directory test-run
 
 test-run: build-all
-	+$(Q)$(MAKE) --no-print-directory test-programs
-	+$(Q)BUILD=$(abspath $(BUILD)) scripts/test $(if $(filter 1,$(V)),-v) $(checks) $(tests-fast)
+	$(Q)$(MAKE) --no-print-directory test-programs
+	$(Q)BUILD=$(abspath $(BUILD)) scripts/test $(if $(filter 1,$(V)),-v) $(checks) $(tests-fast)
 
 # ---- what must stay true of the code ------------------------------------------------------------------------------
 checks += check-freestanding check-layers check-man

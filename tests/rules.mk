@@ -24,23 +24,23 @@ run-tests = BUILD=$(abspath $(BUILD)) scripts/test $(if $(filter 1,$(V)),-v)
 # What a tier is for, for `make help`.
 .PHONY: unit model $(tiers) sanitize sanitize-variant
 unit: $(unit-tests) ## unit tests of core, arena and command
-	+$(Q)$(run-tests) $(unit-tests)
+	$(Q)$(run-tests) $(unit-tests)
 command: ## the notnets command, end to end
 model: ## the state machine of the switch, checked by SPIN
-	+$(Q)$(run-tests) test-model
+	$(Q)$(run-tests) test-model
 conformance: ## socket scripts, every result the same on TCP and on the shim
 programs: ## unmodified programs, with the shim at both ends, either and neither
 stress: ## random sizes, kills and switches, checksummed
 suites: ## Python's own tests, with and without the shim
 $(tiers): build-all
-	+$(Q)$(MAKE) --no-print-directory test-programs
-	+$(Q)$(run-tests) $(or $(call tier,$@),$(error there is no tests/$@/run))
+	$(Q)$(MAKE) --no-print-directory test-programs
+	$(Q)$(run-tests) $(or $(call tier,$@),$(error there is no tests/$@/run))
 
 sanitize: ## unit tests built with address, undefined and thread sanitizers
-	+$(Q)$(MAKE) --no-print-directory SANITIZE=address,undefined sanitize-variant
-	+$(Q)$(MAKE) --no-print-directory SANITIZE=thread sanitize-variant
+	$(Q)$(MAKE) --no-print-directory SANITIZE=address,undefined sanitize-variant
+	$(Q)$(MAKE) --no-print-directory SANITIZE=thread sanitize-variant
 sanitize-variant: $(unit-tests)
-	+$(Q)BUILD=$(abspath $(BUILD)) scripts/test -v $(unit-tests)
+	$(Q)BUILD=$(abspath $(BUILD)) scripts/test -v $(unit-tests)
 
 .PHONY: test-programs
 test-programs: $(test-programs) $(unit-tests)
