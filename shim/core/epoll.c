@@ -145,12 +145,23 @@ static void change(struct nn_set *set, struct nn_stream *stream, int op, int fd,
 	}
 }
 
+/* `inner` becomes an item of `outer`. */
+static void nest(struct nn_set *outer, uint32_t inner)
+{
+	epoll_set_exposed(inner);
+	for (uint32_t i = 0; i < outer->nested_count; i++)
+		if (outer->nested[i] == inner)
+			return;
+	if (outer->nested_count < sizeof outer->nested / sizeof *outer->nested)
+		outer->nested[outer->nested_count++] = inner;
+}
+
 long nn_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
 	if (nn_kind_of(fd) == NN_HIDDEN)
 		return -EBADF;
-	if (nn_kind_of(fd) == NN_SET && nn_kind_of(epfd) == NN_SET)
-		epoll_set_exposed(fd_entry(fd) & ((1u << NN_KIND_SHIFT) - 1));
+	if (nn_kind_of(fd) == NN_SET && nn_kind_of(epfd) == NN_SET && op == EPOLL_CTL_ADD)
+		nest(set_at(fd_entry(epfd) & ((1u << NN_KIND_SHIFT) - 1)), fd_entry(fd) & ((1u << NN_KIND_SHIFT) - 1));
 	struct nn_stream *stream = stream_get(fd);
 	if (nn_kind_of(epfd) != NN_SET) {
 		/* A set made before we were here: nobody would wake those who sleep in it. */

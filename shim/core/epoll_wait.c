@@ -129,8 +129,12 @@ void epoll_set_exposed(uint32_t index)
 	bool first = !set->exposed;
 	set->exposed = true;
 	lock_drop(&set->lock, lock);
-	if (!first || set->waiter.slot < 0)
+	if (set->waiter.slot < 0)
 		return;
+	if (!first) {
+		settle_bell(set);
+		return;
+	}
 	struct epoll_event level = {.events = EPOLLIN, .data.u64 = key_of(KEY_BELL)};
 	sys_call4(SYS_epoll_ctl, set->epfd, EPOLL_CTL_MOD, set->waiter.bell, &level);
 	settle_bell(set);
@@ -260,6 +264,10 @@ static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max
 
 static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask)
 {
+	/* Sets in this one may look readable for what has been read since. */
+	for (uint32_t i = 0; i < set->nested_count; i++)
+		if (set_at(set->nested[i])->in_use)
+			settle_bell(set_at(set->nested[i]));
 	struct set_sleep whole = {.sleep = {.undo = undo}, .set = set, .spinner = {.slot = -1, .bell = -1}};
 	for (;;) {
 		bool unsure, ours = false;

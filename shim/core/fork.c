@@ -112,7 +112,10 @@ static void leave_to_heirs(unsigned parts)
 		struct nn_stream *stream = stream_get(fd);
 		if (!stream)
 			continue;
-		stream_outside(stream, NN_REASON_EXEC, parts);
+		/* Standard streams are inherited to be used; others mostly by accident, and a connection that others hold as well is not
+		 * reset for that. */
+		bool meant = fd <= 2 || !stream->sharers || atomic_load(stream->sharers) < 2;
+		stream_outside(stream, NN_REASON_EXEC, meant ? parts : parts & ~(unsigned)OUTSIDE_MUST);
 		stream_put(stream);
 	}
 }
@@ -122,7 +125,7 @@ static void count_closing(int change)
 {
 	for (uint32_t i = 0; i < stream_top(); i++) {
 		struct nn_stream *stream = stream_at(i);
-		if (alive(stream) && stream->sharers && (change > 0 || atomic_load(stream->sharers) > 0))
+		if (alive(stream) && stream->sharers && (sys_call2(SYS_fcntl, stream->fd, F_GETFD) & FD_CLOEXEC))
 			atomic_fetch_add(stream->sharers, (uint32_t)change);
 	}
 }

@@ -2,6 +2,7 @@
 #include "shim/core/lease.h"
 
 #include "shim/core/process.h"
+#include "shim/core/sys.h"
 
 struct lease {
 	struct nn_pair *pair; /* NULL: free */
@@ -90,9 +91,12 @@ void lease_sweep(void)
 
 void lease_forget(struct nn_pair *pair)
 {
+	while (!try_lock())
+		sys_call0(SYS_sched_yield);
 	for (uint32_t i = 0; i < used; i++)
 		if (leases[i].pair == pair)
 			leases[i].pair = NULL;
+	unlock();
 }
 
 void lease_fork_child(void)

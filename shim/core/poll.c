@@ -67,7 +67,7 @@ static bool list_begin(struct list *list, struct pollfd *fds, nfds_t count)
 		watch->held_rx = raw_hold(watch->stream, false);
 		watch->held_tx = raw_hold(watch->stream, true);
 		list->rings |= !watch->held_rx || !watch->held_tx;
-		list->others |= watch->held_rx || watch->held_tx;
+		list->others |= watch->held_rx || watch->held_tx || (fds[i].events & POLLPRI);
 	}
 	return true;
 }

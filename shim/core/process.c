@@ -179,8 +179,16 @@ void process_renew_state(void)
 		sys_call2(SYS_munmap, copy, used);
 	}
 	nn_state->pid = (uint32_t)nn_pid;
-	/* The totals so far are the parent's. */
+	/* What was counted so far is the parent's. */
 	memset(&nn_state->totals, 0, sizeof nn_state->totals);
+	for (uint32_t i = 0; i < top; i++) {
+		struct state_direction *directions[] = {&nn_state->streams[i].tx, &nn_state->streams[i].rx};
+		for (int d = 0; d < 2; d++) {
+			atomic_store(&directions[d]->ring_bytes, 0);
+			atomic_store(&directions[d]->tcp_bytes, 0);
+			atomic_store(&directions[d]->calls, 0);
+		}
+	}
 }
 
 void nn_finish(void)

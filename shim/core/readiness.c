@@ -23,10 +23,11 @@ static void receiving(struct nn_stream *stream, struct readiness *state)
 {
 	if (atomic_load(&stream->peer->epoch) != stream->rx_epoch && !enter_segments(stream))
 		state->unsure = true;
+	state->ask |= POLLPRI; /* urgent data goes by TCP */
 	bool over = atomic_load_explicit(&stream->kernel_hup, memory_order_relaxed);
 	uint64_t flags = peer_tx_flags(stream);
 	if (!stream->rx_ring) {
-		state->ask |= READY_IN | POLLPRI | POLLRDHUP;
+		state->ask |= READY_IN | POLLRDHUP;
 		return;
 	}
 	uint64_t tail = atomic_load(&stream->peer->tail);

@@ -129,7 +129,10 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 			count = ring_write(stream, from);
 			if (from->left && lock == LOCK_TAKEN && tx_grow(stream))
 				count += ring_write(stream, from);
-			if (from->left)
+			if (from->left && (peer_tx_flags(stream) & END_FIN))
+				/* The kernel has said all it will of this peer: should it die now, only bytes on TCP would find out. */
+				tx_down(stream, NN_REASON_PEER_CLOSED, true);
+			else if (from->left)
 				mark_full(stream);
 			/* Pairs with rx_outside: asked while we wrote, the peer reads no ring any more. */
 			if (lock == LOCK_TAKEN && tx_outside_wanted(stream))

@@ -56,6 +56,7 @@ struct nn_set {
 	_Atomic uint32_t sleepers;
 	uint64_t looked;   /* ticks at the last look into the kernel */
 	uint32_t hurried;  /* collections since */
+	uint32_t nested[4], nested_count; /* sets in this one */
 };
 
 extern _Atomic uint32_t table_lock;

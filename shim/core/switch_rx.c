@@ -203,6 +203,7 @@ void rx_be_raw(struct nn_stream *stream, enum nn_reason reason)
 {
 	stream->rx_final = true;
 	stream->rx_ring = NULL;
+	atomic_fetch_and(&stream->own->rx_flags, ~END_READY);
 	atomic_fetch_and(&stream->raw_rx, ~STREAM_TAKEN);
 	atomic_store_explicit(&stream->shown->rx.up, 0, memory_order_relaxed);
 	rx_reason(stream, reason);
@@ -236,6 +237,8 @@ static bool rx_outside(struct nn_stream *stream, enum nn_reason reason, bool mus
 			uint64_t start = atomic_load(&stream->peer->segments[epoch % END_SEGMENTS].start);
 			/* No more than what was asked for: what was read since is dropped. */
 			uint64_t head = atomic_load(&stream->own->head);
+			if (start > head && stream->rx_ring)
+				break; /* it had left by itself: the bytes between are in the ring, and will not come again */
 			stream->rx_epoch = epoch;
 			atomic_store(&stream->own->acked, epoch);
 			stream->rx_ring = NULL;

@@ -87,7 +87,7 @@ static bool may_go_up(struct nn_stream *stream)
 	return atomic_load_explicit(&stream->peer->cookie, memory_order_relaxed) == stream->peer_cookie &&
 	       !atomic_load_explicit(&stream->stay_tx, memory_order_relaxed) && !stream->pair->inherited &&
 	       (atomic_load_explicit(&stream->peer->rx_flags, memory_order_acquire) & (END_READY | END_WANT_OUTSIDE)) == END_READY &&
-	       !(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN) &&
+	       !(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & (END_FIN | END_FINAL)) &&
 	       !(peer_tx_flags(stream) & END_CLOSED) && !atomic_load(&stream->kernel_hup) &&
 	       !(stream->sharers && atomic_load(stream->sharers) > 1);
 }

@@ -115,7 +115,7 @@ void hear_name(struct seek *seek)
 			incoming_release(&in);
 		}
 	}
-	if (seek->state == SEEK_NAMED && !protocol_wait(seek, NAME_POLLS))
+	if (seek->state == SEEK_NAMED && !protocol_wait(seek, NAME_POLLS) && !protocol_linger(seek))
 		protocol_give_up(seek, NN_REASON_NO_PEER);
 }
 

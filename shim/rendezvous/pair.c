@@ -10,6 +10,8 @@
  */
 #include "shim/rendezvous/private.h"
 
+#include "shim/core/lease.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -36,6 +38,7 @@ static void pair_free(struct pair *pair)
 {
 	struct nn_pair *shown = &pair->shown;
 
+	lease_forget(shown);
 	if (shown->peer)
 		region_detach(shown->peer, shown->peer_length);
 	if (shown->peer_board)

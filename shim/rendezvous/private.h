@@ -216,6 +216,7 @@ struct seek {
 	uint64_t own_cookie;
 	uint32_t peer_end;
 	uint64_t peer_cookie;
+	uint64_t since_ns; /* when it began to seek */
 };
 
 #define NAMES_MAX 512u
@@ -248,6 +249,8 @@ void protocol_send_accept(struct seek *seek);
 bool protocol_wait(struct seek *seek, unsigned polls);
 
 /* The end of a search: seek is free afterwards, and the stream ALONE or PAIRED. */
+/* True: the patience counted in calls is at its end, but not yet that in time; the next try comes after many more calls. */
+bool protocol_linger(struct seek *seek);
 void protocol_give_up(struct seek *seek, enum nn_reason reason);
 void protocol_paired(struct seek *seek);
 enum nn_reason protocol_reason(int error);

@@ -22,8 +22,12 @@
 #include <errno.h>
 #include <string.h>
 
+#include "shim/core/clock.h"
 #include "shim/core/sys.h"
 
+/* Calls alone say little of a peer that only listens, or is not let to run: who has run out of them goes on for a while, seldom. */
+#define LINGER_NS 3000000000ull
+#define LINGER_CALLS 256u
 #define KNOCKS 10u        /* 1 + 2 + 4 ... = 1023 calls */
 #define ANSWER_POLLS 180u /* 64 calls, then 116 * 8: about 1000 */
 #define CLOSE_POLLS 64u   /* how many polls are at each call */
@@ -31,6 +35,14 @@
 static void next_try(struct seek *seek, uint32_t calls)
 {
 	seek->stream->next_try = atomic_load_explicit(&seek->stream->calls, memory_order_relaxed) + calls;
+}
+
+bool protocol_linger(struct seek *seek)
+{
+	if (nn_now_ns() - seek->since_ns > LINGER_NS)
+		return false;
+	next_try(seek, LINGER_CALLS);
+	return true;
 }
 
 void protocol_give_up(struct seek *seek, enum nn_reason reason)
@@ -139,6 +151,8 @@ static void knock(struct seek *seek)
 		seek_set(seek, SEEK_HELLO_SENT);
 		seek->patience = CLOSE_POLLS;
 		next_try(seek, 1);
+	} else if (seek->stream->tries == KNOCKS && (error == -ECONNREFUSED || passing(error)) && protocol_linger(seek)) {
+		return;
 	} else if ((error != -ECONNREFUSED && !passing(error)) || seek->stream->tries == KNOCKS) {
 		protocol_give_up(seek, passing(error) ? NN_REASON_NO_PEER : protocol_reason(error));
 	} else {
@@ -212,7 +226,7 @@ void protocol_step(struct seek *seek)
 		protocol_send_open(seek);
 		return;
 	case SEEK_OPEN_SENT:
-		if (!protocol_wait(seek, ANSWER_POLLS))
+		if (!protocol_wait(seek, ANSWER_POLLS) && !protocol_linger(seek))
 			protocol_give_up(seek, NN_REASON_NO_PEER);
 		return;
 	case SEEK_KNOCKING:
@@ -221,11 +235,13 @@ void protocol_step(struct seek *seek)
 	case SEEK_HELLO_SENT:
 		if (protocol_wait(seek, CLOSE_POLLS))
 			return;
-		if (seek->stream->tries == KNOCKS) {
+		if (seek->stream->tries == KNOCKS && !protocol_linger(seek)) {
 			protocol_give_up(seek, NN_REASON_NO_PEER);
 			return;
 		}
 		seek_set(seek, SEEK_KNOCKING);
+		if (seek->stream->tries == KNOCKS)
+			return;
 		next_try(seek, 1u << seek->stream->tries++);
 		return;
 	case SEEK_ACCEPT_UNSENT:

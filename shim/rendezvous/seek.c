@@ -105,6 +105,7 @@ struct seek *seek_add(struct nn_stream *stream)
 	seek->stream_index = stream->index;
 	seek->connector = stream->connector;
 	seek->name_fd = -1;
+	seek->since_ns = nn_now_ns();
 	seek->state = stream->connector ? SEEK_NAMELESS : SEEK_KNOCKING;
 	tuple_of(stream, &seek->tuple);
 	bucket = bucket_of(&seek->tuple);

@@ -26,6 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shim/core/lease.h"
 #include "shim/core/hidden.h"
 #include "shim/core/log.h"
 #include "shim/core/process.h"
@@ -73,6 +74,11 @@ void hidden_watch(int *holder)
 void hidden_unwatch(int *holder)
 {
 	(void)holder;
+}
+
+void lease_forget(struct nn_pair *pair)
+{
+	(void)pair; /* the host leases nothing */
 }
 
 void nn_log(int level, const char *message, long number)
@@ -129,7 +135,6 @@ static inline struct nn_stream *host_stream(int fd, bool connector)
 	stream->fd = fd;
 	stream->fds = stream->users = 1;
 	stream->connector = connector;
-	stream->rdv_fd = -1;
 	stream->phase = STREAM_SEEKING;
 	return stream;
 }
