@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Calls that move bytes between a stream and another descriptor. */
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <unistd.h>
 
@@ -85,13 +88,62 @@ int nn_sendfile(struct nn_io *io, int out, int in, off_t *offset, size_t count)
 	}
 }
 
+/* Bytes that a pipe takes without waiting, as far as can be known. */
+static size_t pipe_room(int pipe)
+{
+	int held = 0;
+	long size = sys_call2(SYS_fcntl, pipe, F_GETPIPE_SZ);
+	if (size < 0 || sys_call3(SYS_ioctl, pipe, FIONREAD, &held) < 0 || held >= size)
+		return 0;
+	return (size_t)(size - held);
+}
+
+/* splice from a stream with bytes in its ring: shown to us by peeking, written to the pipe, and only then taken. */
+static long splice_in(int in, int pipe, size_t count, unsigned flags)
+{
+	size_t room = pipe_room(pipe);
+	if (!room && (flags & SPLICE_F_NONBLOCK))
+		return -EAGAIN;
+	if (room && count > room)
+		count = room;
+	if (count > PIECE)
+		count = PIECE;
+	uint8_t *buffer = process_memory(PIECE);
+	if (!buffer)
+		return -ENOMEM;
+	struct iovec iov = {buffer, count};
+	struct nn_io io;
+	int how = flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0;
+	long got = nn_recv(&io, in, &iov, 1, MSG_PEEK | how) == NN_DONE ? io.result : -EAGAIN;
+	if (got > 0) {
+		got = sys_call3(SYS_write, pipe, buffer, got);
+		if (got > 0) {
+			iov.iov_len = (size_t)got;
+			if (nn_recv(&io, in, &iov, 1, MSG_TRUNC | MSG_DONTWAIT) == NN_RAW)
+				nn_raw_done(&io, sys_call6(SYS_recvfrom, in, buffer, got, MSG_TRUNC | MSG_DONTWAIT, NULL, NULL));
+		}
+	}
+	sys_call2(SYS_munmap, buffer, PIECE);
+	return got;
+}
+
 int nn_splice(struct nn_io *io, int in, off_t *in_offset, int out, off_t *out_offset, size_t count, unsigned flags)
 {
-	(void)in_offset, (void)out_offset, (void)count, (void)flags;
-	/* Pages change hands inside the kernel: such streams belong on TCP. */
-	nn_stay_tcp(in, NN_REASON_CALL);
-	nn_stay_tcp(out, NN_REASON_CALL);
 	io->stream = NULL;
 	io->counted = false;
-	return NN_RAW;
+	/* Pages change hands inside the kernel: such directions belong on TCP. */
+	struct nn_stream *to = stream_get(out), *from = stream_get(in);
+	if (to) {
+		stream_outside(to, NN_REASON_CALL, OUTSIDE_TX);
+		stream_put(to);
+	}
+	if (!from)
+		return NN_RAW;
+	stream_outside(from, NN_REASON_CALL, OUTSIDE_RX);
+	bool in_ring = stream_is_paired(from) && rx_taken(from);
+	stream_put(from);
+	if (!in_ring || in_offset || out_offset)
+		return NN_RAW;
+	io->result = splice_in(in, out, count, flags);
+	return NN_DONE;
 }

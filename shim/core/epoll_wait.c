@@ -103,22 +103,34 @@ static int collect(struct nn_set *set, struct epoll_event *events, int max, bool
 	return count;
 }
 
-/*
- * Others watch the set's descriptor in the kernel (set.h): its bell must be rung exactly when something is ready. Silenced first,
- * asleep for the peers, then one look.
- */
-static void settle_bell(struct nn_set *set)
+static bool any_ready(struct nn_set *set)
 {
 	bool unsure = false, any = false;
-	if (!set->exposed || set->waiter.slot < 0)
-		return;
-	waiter_hush(&set->waiter);
-	waiter_falls_asleep(&set->waiter);
 	enum lock_outcome lock = lock_take(&set->lock, nn_self());
 	for (uint32_t i = 0; i < set->managed_count && !any; i++)
 		any = reg_events(reg_at(set->managed[i]), true, &unsure);
 	lock_drop(&set->lock, lock);
-	if (any || unsure)
+	return any || unsure;
+}
+
+/*
+ * Others watch the set's descriptor in the kernel (set.h): its bell must be readable exactly when something is ready. One that
+ * rings already is left alone, so that an edge is seen once; else silenced first, asleep for the peers, then one more look.
+ */
+static void settle_bell(struct nn_set *set)
+{
+	if (!set->exposed || set->waiter.slot < 0)
+		return;
+	if (any_ready(set)) {
+		struct pollfd bell = {.fd = set->waiter.bell, .events = POLLIN};
+		struct timespec none = {0, 0};
+		if (sys_call5(SYS_ppoll, &bell, 1, &none, NULL, 8) <= 0)
+			waiter_ring_own(&set->waiter);
+		return;
+	}
+	waiter_hush(&set->waiter);
+	waiter_falls_asleep(&set->waiter);
+	if (any_ready(set))
 		waiter_ring_own(&set->waiter);
 }
 

@@ -124,6 +124,7 @@ static long look(struct list *list, bool sleeping)
 		if (sleeping && stream_is_paired(stream) && !atomic_load(&stream->kernel_hup))
 			list->asked[i].events |= POLLRDHUP;
 		list->unsure |= state.unsure;
+		list->others |= (uint32_t)fd->events & state.ask & ~(uint32_t)POLLPRI;
 		ready += fd->revents != 0;
 	}
 	return ready;

@@ -266,6 +266,8 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 			got += (size_t)outcome;
 		else if (outcome < 0)
 			return got ? (long)got : outcome == PULL_END ? 0 : outcome;
+		if (got && to.left && !rx_taken(stream))
+			return finish_raw(stream, &to, got, flags);
 		size_t lowat = (size_t)atomic_load_explicit(&stream->lowat, memory_order_relaxed);
 		size_t target = flags & MSG_WAITALL ? total : lowat < total ? lowat : total;
 		if (got >= target)

@@ -77,6 +77,8 @@ struct nn_stream {
 	uint64_t tx_offset;  /* of the ring in the region */
 	uint64_t tx_start;   /* first byte of the current segment */
 	uint64_t tx_head;    /* the peer's head when last looked, never below tx_start */
+	uint64_t tx_up_at;   /* where we last went up */
+	uint64_t tx_by_ring; /* bytes sent in rings that were left: the kernel's books do not have them */
 	uint64_t tx_epoch;   /* the newest segment that we published */
 	uint64_t tx_old_offset, tx_old_mask; /* a ring left behind, freed when the peer has entered the newest segment */
 	uint64_t tx_replay;     /* with tx_replaying: the next byte to be sent again through TCP ... */

@@ -101,10 +101,13 @@ void tx_try_up(struct nn_stream *stream)
 	if (lock == LOCK_TAKEN && !tx_taken(stream) && peer_has_entered(stream) &&
 		atomic_compare_exchange_strong(&stream->raw_tx, &none, STREAM_TAKEN)) {
 		int64_t taken = kernel_took(stream);
+		if (taken >= 0)
+			taken += (int64_t)stream->tx_by_ring;
 		uint64_t offset = taken < 0 ? 0 : arena_ring_alloc(stream->pair->arena, nn_config.ring_min);
 		if (offset) {
 			use_ring(stream, offset, nn_config.ring_min);
 			atomic_store_explicit(&stream->own->tail, (uint64_t)taken, memory_order_relaxed);
+			stream->tx_up_at = (uint64_t)taken;
 			publish(stream, (uint64_t)taken, ring_where(offset, nn_config.ring_min));
 			atomic_store_explicit(&stream->shown->tx.up, 1, memory_order_relaxed);
 			COUNT(stream->shown->tx.ups, 1);
@@ -144,6 +147,7 @@ bool tx_grow(struct nn_stream *stream)
 
 static void leave_ring(struct nn_stream *stream, enum nn_reason reason, bool for_good)
 {
+	stream->tx_by_ring += atomic_load_explicit(&stream->own->tail, memory_order_relaxed) - stream->tx_up_at;
 	/* What lies in the ring stays readable until the peer has entered the new segment. If it still has not entered
 	 * the one before, that one's ring is leased until the stream closes. */
 	if (!stream->tx_old_offset) {
@@ -237,7 +241,9 @@ void tx_reload(struct nn_stream *stream)
 	stream->tx_start = stream->tx_head = atomic_load(&segment->start);
 	stream->tx_old_offset = 0;
 	if (where == SEGMENT_OUTSIDE) {
+		/* What the other process sent by which way is not known here: no way up any more. */
 		stream->tx_ring = NULL;
+		atomic_store(&stream->stay_tx, 1);
 		atomic_store(&stream->raw_tx, 0);
 		atomic_store_explicit(&stream->shown->tx.up, 0, memory_order_relaxed);
 	} else {
