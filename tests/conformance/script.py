@@ -2,6 +2,7 @@
 """The language of the scripts, and how one is played.
 
     == NAME                     begins a script
+    limit TEXT                  a documented limit: a difference is reported as skipped, agreement as a failure
     expect any                  need not switch (default: `expect switched`, checked in the shim's own reports)
     strict                      outcomes that random switches may change: not played with CHAOS
     pair A:c B:s [ADDRESS]      B listens, A connects c, B accepts s
@@ -39,6 +40,7 @@ class Script:
         self.lines = []
         self.expect = "switched"
         self.strict = False
+        self.limit = ""
 
 
 def parse_file(path):
@@ -52,6 +54,8 @@ def parse_file(path):
                 item = Script(line[3:])
             elif line.startswith("expect "):
                 item.expect = line[7:]
+            elif line.startswith("limit "):
+                item.limit = line[6:]
             elif line == "strict":
                 item.strict = True
             elif line and not line.startswith("#"):
