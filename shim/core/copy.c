@@ -2,6 +2,7 @@
 /* Calls that move bytes between a stream and another descriptor. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
@@ -13,6 +14,7 @@
 #include "shim/core/sys.h"
 
 #define PIECE 65536u
+#define SPLICE_RAW LONG_MIN /* it has gone to TCP meanwhile */
 
 /* sendfile from a file, in pieces through nn_send: one copy more than the kernel's, none of its wake-ups. */
 static long send_file(int out, int in, off_t *offset, size_t count)
@@ -114,7 +116,13 @@ static long splice_in(int in, int pipe, size_t count, unsigned flags)
 	struct iovec iov = {buffer, count};
 	struct nn_io io;
 	int how = flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0;
-	long got = nn_recv(&io, in, &iov, 1, MSG_PEEK | how) == NN_DONE ? io.result : -EAGAIN;
+	long got;
+	if (nn_recv(&io, in, &iov, 1, MSG_PEEK | how) == NN_RAW) {
+		nn_raw_done(&io, -EAGAIN);
+		got = SPLICE_RAW;
+	} else {
+		got = io.result;
+	}
 	if (got > 0) {
 		got = sys_call3(SYS_write, pipe, buffer, got);
 		if (got > 0) {
@@ -145,5 +153,5 @@ int nn_splice(struct nn_io *io, int in, off_t *in_offset, int out, off_t *out_of
 	if (!in_ring || in_offset || out_offset)
 		return NN_RAW;
 	io->result = splice_in(in, out, count, flags);
-	return NN_DONE;
+	return io->result == SPLICE_RAW ? NN_RAW : NN_DONE;
 }

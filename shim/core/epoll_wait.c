@@ -48,7 +48,7 @@ static uint32_t reg_events(struct nn_reg *reg, bool peek, bool *unsure)
 	/* What is seen here is an edge the next time only if it has changed again. */
 	uint64_t tail = atomic_load(&stream->peer->tail);
 	uint64_t flags = peer_tx_flags(stream) | (atomic_load(&stream->own->tx_flags) & END_FIN) << 32;
-	uint32_t kernel = atomic_load(&stream->kernel_edges);
+	uint32_t in = atomic_load(&stream->kernel_in), out = atomic_load(&stream->kernel_out);
 	struct readiness state = stream_readiness(stream);
 	*unsure |= state.unsure;
 	uint32_t room = atomic_load(&stream->tx_edges);
@@ -59,8 +59,8 @@ static uint32_t reg_events(struct nn_reg *reg, bool peek, bool *unsure)
 	if (!mask)
 		return 0;
 	if (reg->events & EPOLLET) {
-		bool edge = reg->fresh || tail != reg->seen_tail || flags != reg->seen_flags || kernel != reg->seen_kernel ||
-			    room != reg->seen_room;
+		bool edge = reg->fresh || tail != reg->seen_tail || flags != reg->seen_flags || in != reg->seen_in ||
+			    ((reg->events & EPOLLOUT) && out != reg->seen_out) || room != reg->seen_room;
 		if (!edge)
 			return 0;
 		if (peek)
@@ -68,7 +68,8 @@ static uint32_t reg_events(struct nn_reg *reg, bool peek, bool *unsure)
 		reg->fresh = false;
 		reg->seen_tail = tail;
 		reg->seen_flags = flags;
-		reg->seen_kernel = kernel;
+		reg->seen_in = in;
+		reg->seen_out = out;
 		reg->seen_room = room;
 	}
 	return mask;
@@ -181,9 +182,11 @@ static int sift(struct nn_set *set, struct epoll_event *events, int count, bool 
 		if (what & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 			stream_look(stream);
 		/* An edge for the application, unless memory had told it already. */
-		if (!stream->rx_ring || !tx_taken(stream) || (!knew && atomic_load(&stream->kernel_hup)) ||
+		if ((!stream->rx_ring && (what & EPOLLIN)) || (what & EPOLLPRI) || (!knew && atomic_load(&stream->kernel_hup)) ||
 			(!had_error && atomic_load(&stream->error)))
-			atomic_fetch_add(&stream->kernel_edges, 1);
+			atomic_fetch_add(&stream->kernel_in, 1);
+		if (!tx_taken(stream) && (what & EPOLLOUT))
+			atomic_fetch_add(&stream->kernel_out, 1);
 	}
 	return kept;
 }

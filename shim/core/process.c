@@ -125,9 +125,15 @@ int process_show_state(void)
 {
 	if (nn_state)
 		return 0;
-	uint32_t nobody = 0;
-	if (!atomic_compare_exchange_strong(&state_lock, &nobody, 1))
-		return -EAGAIN; /* another thread is at it; this connection goes untracked */
+	/* A thread that is at it takes a few system calls; a signal handler that interrupted the very thread does not wait for
+	 * itself for ever: its connection goes untracked. */
+	uint32_t holder = 0, self = nn_self();
+	while (!atomic_compare_exchange_strong(&state_lock, &holder, self)) {
+		if (holder == self)
+			return -EAGAIN;
+		holder = 0;
+		sys_call0(SYS_sched_yield);
+	}
 	int outcome = 0;
 	if (!nn_state) {
 		struct state *state;

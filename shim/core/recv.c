@@ -230,6 +230,9 @@ static long finish_raw(struct nn_stream *stream, struct cursor *to, size_t got, 
 {
 	struct iovec pieces[64];
 	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)cursor_vector(to, pieces, 64, to->left)};
+	int at_mark = 0; /* urgent data divides what one call returns */
+	if (sys_call3(SYS_ioctl, stream->fd, SIOCATMARK, &at_mark) == 0 && at_mark)
+		return (long)got;
 	if (!(flags & MSG_WAITALL))
 		flags |= MSG_DONTWAIT;
 	long outcome = flags & MSG_PEEK ? 0 : sys_call3(SYS_recvmsg, stream->fd, &message, flags);
@@ -361,6 +364,28 @@ int nn_recvmsg(struct nn_io *io, int fd, struct msghdr *message, int flags)
 	return NN_DONE;
 }
 
+/* Bytes to be read: in the rings of this and the following segments, and in the kernel. */
+static uint64_t waiting(const struct nn_stream *stream)
+{
+	int held = 0;
+	uint64_t newest = atomic_load(&stream->peer->epoch), tail = atomic_load(&stream->peer->tail);
+	uint64_t from = atomic_load(&stream->own->head), count = 0;
+	if (!stream->rx_ring || newest != stream->rx_epoch)
+		sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held);
+	bool ring = stream->rx_ring;
+	for (uint64_t epoch = stream->rx_epoch;; epoch++) {
+		const struct end_segment *next = &stream->peer->segments[(epoch + 1) % END_SEGMENTS];
+		uint64_t end = epoch == newest ? tail : atomic_load(&next->start);
+		if (ring && end > from)
+			count += end - from;
+		if (epoch == newest || newest - epoch >= END_SEGMENTS)
+			break;
+		from = end;
+		ring = atomic_load(&next->where) != SEGMENT_OUTSIDE;
+	}
+	return count + (uint64_t)held;
+}
+
 int nn_inq(struct nn_io *io, int fd, int *value)
 {
 	io->counted = false;
@@ -375,13 +400,7 @@ int nn_inq(struct nn_io *io, int fd, int *value)
 		enum lock_outcome lock = lock_take(&stream->own->rx_lock, nn_self());
 		while (lock == LOCK_TAKEN && rx_advance(stream))
 			;
-		uint64_t head = atomic_load(&stream->own->head);
-		uint64_t end = rx_segment_end(stream);
-		int held = 0;
-		if (!stream->rx_ring)
-			sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held);
-		uint64_t tail = stream->rx_ring || end != UINT64_MAX ? atomic_load(&stream->peer->tail) : head + (uint64_t)held;
-		uint64_t count = tail > head ? tail - head : 0;
+		uint64_t count = waiting(stream);
 		*value = count > INT32_MAX ? INT32_MAX : (int)count;
 		io->result = 0;
 		outcome = NN_DONE;

@@ -100,7 +100,7 @@ struct nn_stream {
 	bool want_inq;          /* TCP_INQ was asked for */
 
 	/* What the kernel last told an epoll set about the TCP connection; see epoll.h. */
-	_Atomic uint32_t kernel_news, kernel_edges;
+	_Atomic uint32_t kernel_news, kernel_in, kernel_out; /* bits; edges */
 	_Atomic uint32_t left; /* the peer knows that we closed */
 	bool shared_at_close;  /* other processes held the socket when we closed it */
 	_Atomic uint32_t regs; /* first registration in an epoll set, 1 + index; 0 none (see epoll.h) */

@@ -257,6 +257,20 @@ static bool rx_outside(struct nn_stream *stream, enum nn_reason reason, bool mus
 	return done;
 }
 
+static void receive_outside(struct nn_stream *stream, enum nn_reason reason, bool must)
+{
+	if (!rx_taken(stream)) {
+		stream->rx_final = true;
+		return;
+	}
+	if (!rx_outside(stream, reason, must) && must) {
+		nn_log(LOG_WARNING, "peer did not take the stream back to TCP in time; resetting it, fd", stream->fd);
+		struct sockaddr nothing = {.sa_family = AF_UNSPEC};
+		sys_call3(SYS_connect, stream->fd, &nothing, sizeof nothing);
+		atomic_store(&stream->error, ECONNRESET);
+	}
+}
+
 void stream_outside(struct nn_stream *stream, enum nn_reason reason, unsigned parts)
 {
 	if (!stream_is_paired(stream)) {
@@ -264,6 +278,9 @@ void stream_outside(struct nn_stream *stream, enum nn_reason reason, unsigned pa
 		stream_alone(stream, reason);
 		return;
 	}
+	/* Receiving first: once sending is on TCP, the peer may well block in a call of the kernel's, and serve nobody. */
+	if (parts & OUTSIDE_RX)
+		receive_outside(stream, reason, parts & OUTSIDE_MUST);
 	if (parts & OUTSIDE_TX) {
 		enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
 		atomic_store(&stream->stay_tx, 1);
@@ -272,17 +289,5 @@ void stream_outside(struct nn_stream *stream, enum nn_reason reason, unsigned pa
 		else if (!stream->tx_replaying)
 			tx_down(stream, reason, true);
 		lock_drop(&stream->own->tx_lock, lock);
-	}
-	if (!(parts & OUTSIDE_RX))
-		return;
-	if (!rx_taken(stream)) {
-		stream->rx_final = true;
-		return;
-	}
-	if (!rx_outside(stream, reason, parts & OUTSIDE_MUST) && (parts & OUTSIDE_MUST)) {
-		nn_log(LOG_WARNING, "peer did not take the stream back to TCP in time; resetting it, fd", stream->fd);
-		struct sockaddr nothing = {.sa_family = AF_UNSPEC};
-		sys_call3(SYS_connect, stream->fd, &nothing, sizeof nothing);
-		atomic_store(&stream->error, ECONNRESET);
 	}
 }
