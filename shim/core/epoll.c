@@ -162,6 +162,8 @@ long nn_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 		return -EBADF;
 	if (nn_kind_of(fd) == NN_SET && nn_kind_of(epfd) == NN_SET && op == EPOLL_CTL_ADD)
 		nest(set_at(fd_entry(epfd) & ((1u << NN_KIND_SHIFT) - 1)), fd_entry(fd) & ((1u << NN_KIND_SHIFT) - 1));
+	if (op == EPOLL_CTL_ADD && nn_kind_of(epfd) == NN_SET)
+		stream_adopt(fd);
 	struct nn_stream *stream = stream_get(fd);
 	if (nn_kind_of(epfd) != NN_SET) {
 		/* A set made before we were here: nobody would wake those who sleep in it. */

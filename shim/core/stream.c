@@ -119,8 +119,22 @@ static bool is_tcp(int fd)
 	return sys_call5(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0 && protocol == IPPROTO_TCP;
 }
 
+void stream_adopt(int fd)
+{
+	if (nn_kind_of(fd) != NN_NONE || !is_tcp(fd))
+		return;
+	struct tcp_info info = {0};
+	socklen_t length = sizeof info;
+	enum { SYN_SENT = 2, CLOSED = 7 };
+	if (sys_call5(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
+		(info.tcpi_state == CLOSED || info.tcpi_state == SYN_SENT))
+		track(fd, true);
+}
+
 void nn_listening(int fd)
 {
+	if (nn_kind_of(fd) == NN_STREAM)
+		nn_appeared(fd); /* adopted too early: it will not connect */
 	if (nn_kind_of(fd) == NN_NONE && is_tcp(fd)) {
 		int domain = 0;
 		socklen_t length = sizeof domain;

@@ -111,6 +111,10 @@ struct nn_stream {
 /* Reserves the tables. */
 int streams_start(void);
 
+/* A socket that will connect is registered in an epoll set before it does (nginx): it is tracked from here on, so that the
+ * registration is known. Of a socket that is connected already nobody knows which end it is. */
+void stream_adopt(int fd);
+
 /* The stream that `fd` names, held until stream_put, or NULL. */
 struct nn_stream *stream_get(int fd);
 void stream_put(struct nn_stream *stream);
