@@ -145,6 +145,9 @@ void nn_exec_failed(void);
 /* Before posix_spawn, popen, system...: the same for what the new program would inherit while this one lives on. */
 void nn_spawning(void);
 
+/* A signal's handler has been set or taken away: what blocking calls do after it may be different now. */
+void nn_signals_changed(void);
+
 /* ---- readiness -------------------------------------------------------------------------------------------------- */
 
 /* NN_RAW when no descriptor needs the core. `timeout` NULL: for ever. It is not modified. */

@@ -10,6 +10,7 @@
 #include "shim/core/clock.h"
 #include "shim/core/lock.h"
 #include "shim/core/process.h"
+#include "shim/core/signals.h"
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
 #include "shim/wait/spin.h"
@@ -19,6 +20,7 @@
 struct stream_sleep {
 	struct sleep sleep;
 	struct nn_stream *stream;
+	struct signals_sleep signals;
 };
 
 static bool closed_here(const struct nn_stream *stream)
@@ -69,6 +71,7 @@ void nn_wait_cancelled(void *cleanup)
 static void undo(struct sleep *sleep)
 {
 	struct stream_sleep *whole = (struct stream_sleep *)sleep;
+	signals_wake(&whole->signals, false);
 	waiter_detach(&sleep->waiter, whole->stream->own);
 	waiter_drop(&sleep->waiter);
 	stream_put(whole->stream);
@@ -78,25 +81,6 @@ void tx_want_room(struct nn_stream *stream)
 {
 	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
 	atomic_store(&stream->own->space_at, tail - (stream->tx_mask + 1) / 2);
-}
-
-bool signals_restart(void)
-{
-	/* No way to learn which handler ran. All of them restart, or none, in nearly every program; where they differ the
-	 * call returns EINTR, which a program that has both kinds must expect. */
-	for (int number = 1; number < 65; number++) {
-		struct {
-			void *handler;
-			unsigned long flags;
-			void *restorer;
-			unsigned long mask;
-		} action = {0};
-		if (sys_call4(SYS_rt_sigaction, number, NULL, &action, 8) < 0)
-			continue;
-		if (action.handler != SIG_DFL && action.handler != SIG_IGN && !(action.flags & SA_RESTART))
-			return false;
-	}
-	return true;
 }
 
 bool stream_serve(struct nn_stream *stream)
@@ -128,9 +112,25 @@ static bool news(const struct nn_stream *stream, bool sending, uint64_t wanted)
 	return sending ? tx_news(stream) : rx_news(stream, wanted);
 }
 
-/* Sleeps until doorbell, kernel, time-out or signal. */
-static long sleep_once(struct nn_stream *stream, struct sleep *sleep, bool sending, uint64_t wanted, uint64_t limit_ns)
+/* ppoll of the first two of three entries, as the socket call sleeps that it stands for: one without a time limit goes on
+ * after a handler with SA_RESTART (then 0 or more). */
+static long sleep_restarting(struct stream_sleep *whole, struct pollfd fds[3], const struct timespec *limit)
 {
+	struct signals_sleep *signals = &whole->signals;
+	signals_fall_asleep(signals);
+	bool mixed = signals->fd >= 0;
+	fds[2] = (struct pollfd){.fd = signals->fd, .events = POLLIN};
+	long outcome = nn_front.ppoll(fds, mixed ? 3 : 2, limit, mixed ? &signals->mask : NULL, &whole->sleep);
+	signals_wake(signals, outcome > 0 && (fds[2].revents & POLLNVAL));
+	return outcome == -EINTR && !signals_interrupted(signals) ? 0 : outcome;
+}
+
+/* Sleeps until doorbell, kernel, time-out or signal. */
+static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted, uint64_t limit_ns)
+{
+	struct nn_stream *stream = whole->stream;
+	struct sleep *sleep = &whole->sleep;
+	const bool restarts = limit_ns == UINT64_MAX; /* with SO_RCVTIMEO or SO_SNDTIMEO no handler does */
 	bool heard = waiter_attach(&sleep->waiter, stream->own) && sleep->waiter.bell >= 0;
 	if (sending && stream->tx_ring)
 		tx_want_room(stream);
@@ -138,7 +138,7 @@ static long sleep_once(struct nn_stream *stream, struct sleep *sleep, bool sendi
 	waiter_falls_asleep(&sleep->waiter);
 	if (!news(stream, sending, wanted)) { /* W2 */
 		bool replaying = sending && stream->tx_replaying;
-		struct pollfd fds[2] = {{.fd = stream->fd}, {.fd = sleep->waiter.bell, .events = POLLIN}};
+		struct pollfd fds[3] = {{.fd = stream->fd}, {.fd = sleep->waiter.bell, .events = POLLIN}};
 		if (!sending)
 			fds[0].events = POLLIN | POLLRDHUP;
 		else if (replaying)
@@ -148,7 +148,10 @@ static long sleep_once(struct nn_stream *stream, struct sleep *sleep, bool sendi
 		if (!heard && limit_ns > BLIND_NS)
 			limit_ns = BLIND_NS;
 		struct timespec limit = {(time_t)(limit_ns / NS_IN_S), (long)(limit_ns % NS_IN_S)};
-		outcome = nn_front.ppoll(fds, 2, limit_ns == UINT64_MAX ? NULL : &limit, NULL, sleep);
+		if (restarts)
+			outcome = sleep_restarting(whole, fds, limit_ns == UINT64_MAX ? NULL : &limit);
+		else
+			outcome = nn_front.ppoll(fds, 2, &limit, NULL, sleep);
 		waiter_wakes(&sleep->waiter);
 		if (outcome > 0) {
 			if (fds[1].revents)
@@ -167,7 +170,7 @@ static long sleep_once(struct nn_stream *stream, struct sleep *sleep, bool sendi
 
 static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted, uint64_t *deadline)
 {
-	struct stream_sleep whole = {.sleep = {.undo = undo}, .stream = stream};
+	struct stream_sleep whole = {.sleep = {.undo = undo}, .stream = stream, .signals = {.fd = -1, .place = -1}};
 	struct sleep *sleep = &whole.sleep;
 	waiter_take(&sleep->waiter, nn_self());
 	long outcome = 0;
@@ -190,9 +193,7 @@ static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted,
 		if (*deadline <= now)
 			outcome = -EAGAIN;
 		else
-			outcome = sleep_once(stream, sleep, sending, wanted, *deadline == UINT64_MAX ? UINT64_MAX : *deadline - now);
-		if (outcome == -EINTR && *deadline == UINT64_MAX && signals_restart())
-			outcome = 0;
+			outcome = sleep_once(&whole, sending, wanted, *deadline == UINT64_MAX ? UINT64_MAX : *deadline - now);
 	}
 	waiter_drop(&sleep->waiter);
 	if (tx_outside_wanted(stream) || stream->tx_replaying)

@@ -33,7 +33,4 @@ bool stream_serve(struct nn_stream *stream);
 /* Says that a sender waits for room: the peer wakes whoever is attached once half of the ring is free. */
 void tx_want_room(struct nn_stream *stream);
 
-/* After EINTR: would the kernel have gone on by itself (SA_RESTART)? */
-bool signals_restart(void);
-
 #endif

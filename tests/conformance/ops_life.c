@@ -403,6 +403,7 @@ static int signal_named(const char *name)
 {
 	return !strcmp(name, "PIPE") ? SIGPIPE : !strcmp(name, "ALRM") ? SIGALRM : !strcmp(name, "URG") ? SIGURG
 		: !strcmp(name, "IO")						      ? SIGIO
+		: !strcmp(name, "USR2")						      ? SIGUSR2
 											      : SIGUSR1;
 }
 

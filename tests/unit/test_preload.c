@@ -45,6 +45,7 @@ static bool serve;
 static struct {
 	int raw, raw_done, last_outcome, recv, send, appeared, let_go, duplicated, close, close_range, stay, passing;
 	int prepare, parent, failed, child, exec, exec_failed, spawning, finish, cancelled, waits;
+	int signals;
 } notes;
 
 static void track(int fd, enum nn_kind kind)
@@ -266,6 +267,11 @@ void nn_exec_failed(void)
 void nn_spawning(void)
 {
 	notes.spawning++;
+}
+
+void nn_signals_changed(void)
+{
+	notes.signals++;
 }
 
 int nn_poll(struct nn_io *io, struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)

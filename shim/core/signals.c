@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A system call that blocks on a socket goes on by itself after a handler with SA_RESTART and returns EINTR after any
+ * other. Our sleep is a ppoll, which always returns EINTR and does not say which handler ran. While all caught signals are of one
+ * kind the answer follows from that. Where they are mixed, ppoll blocks those that restart, and polls a signalfd of them: one that
+ * comes makes it readable, ppoll returns, the kernel restores the mask and runs the handler, and the call sleeps again. So
+ * -EINTR from ppoll means a handler of the other kind. What the thread blocks by itself stays blocked, and out of the signalfd.
+ *
+ * What is caught is learnt from the kernel, 62 questions, and kept until the front end has seen a handler change
+ * (nn_signals_changed). A handler that changes without its knowledge, by SA_RESETHAND, is caught no more and harms neither set.
+ *
+ * Signalfds are few, shared by the threads that want the same set, and changed only while nobody sleeps on them. Nothing here
+ * waits for a lock, because a signal handler may have interrupted its holder: who finds it taken does without the cache.
+ */
+#include "shim/core/signals.h"
+
+#include <stdatomic.h>
+#include <sys/signalfd.h>
+
+#include "shim/core/hidden.h"
+#include "shim/core/nn.h"
+#include "shim/core/process.h"
+#include "shim/core/sys.h"
+
+#define KERNEL_SIGSET 8
+#define BIT(number) (1ull << ((number)-1))
+#define LIBC_OWN (BIT(32) | BIT(33)) /* cancellation; setuid in all threads */
+
+static _Atomic uint64_t changes = 1;
+
+/* Taken by this number of the process, so that a child of fork does not find it taken for ever. */
+static _Atomic uint32_t lock;
+
+static bool try_lock(uint32_t pid)
+{
+	uint32_t holder = atomic_load(&lock);
+	return holder != pid && atomic_compare_exchange_strong(&lock, &holder, pid);
+}
+
+static void drop_lock(void)
+{
+	atomic_store(&lock, 0);
+}
+
+/* ---- what is caught ----------------------------------------------------------------------------------------------------- */
+
+static struct {
+	_Atomic uint64_t changes; /* for which the sets hold; 0: being written */
+	_Atomic uint64_t restarting, interrupting;
+} known;
+
+void nn_signals_changed(void)
+{
+	atomic_fetch_add(&changes, 1);
+}
+
+static struct signals ask_kernel(void)
+{
+	struct signals caught = {0, 0};
+	for (int number = 1; number <= 64; number++) {
+		struct {
+			void (*handler)(int);
+			unsigned long flags;
+			void *more[2]; /* restorer, where there is one, and mask */
+		} action = {0};
+		if (LIBC_OWN & BIT(number) || sys_call4(SYS_rt_sigaction, number, NULL, &action, KERNEL_SIGSET) < 0)
+			continue;
+		if (action.handler == SIG_DFL || action.handler == SIG_IGN)
+			continue;
+		if (action.flags & SA_RESTART)
+			caught.restarting |= BIT(number);
+		else
+			caught.interrupting |= BIT(number);
+	}
+	return caught;
+}
+
+struct signals signals_caught(void)
+{
+	uint64_t now = atomic_load(&changes);
+	if (atomic_load(&known.changes) == now) {
+		struct signals caught = {atomic_load(&known.restarting), atomic_load(&known.interrupting)};
+		if (atomic_load(&known.changes) == now) /* else they may be a mixture */
+			return caught;
+	}
+	struct signals caught = ask_kernel();
+	uint32_t pid = (uint32_t)sys_call0(SYS_getpid);
+	/* A child of vfork has handlers of its own and its parent's memory. */
+	if ((!nn_pid || pid == (uint32_t)nn_pid) && try_lock(pid)) {
+		atomic_store(&known.changes, 0);
+		atomic_store(&known.restarting, caught.restarting);
+		atomic_store(&known.interrupting, caught.interrupting);
+		atomic_store(&known.changes, now);
+		drop_lock();
+	}
+	return caught;
+}
+
+/* ---- shared signalfds --------------------------------------------------------------------------------------------------- */
+
+#define PLACES 4
+static struct place {
+	uint64_t set; /* 0: unused */
+	int fd;
+	_Atomic uint32_t users;
+	bool watched; /* hidden_watch knows fd */
+} places[PLACES]; /* set, fd, watched and the step from no user to one: under the lock */
+
+static int make(int fd, uint64_t set)
+{
+	return (int)sys_call4(SYS_signalfd4, fd, &set, KERNEL_SIGSET, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* A place whose signalfd has just this set, with us as one of its users. -1: none. Under the lock. */
+static int take_place(uint64_t set)
+{
+	int unused = -1;
+	for (int i = 0; i < PLACES; i++) {
+		if (places[i].set == set) {
+			atomic_fetch_add(&places[i].users, 1);
+			return i;
+		}
+		if (!atomic_load(&places[i].users) && (unused < 0 || !places[i].set))
+			unused = i;
+	}
+	if (unused < 0)
+		return -1;
+	struct place *place = &places[unused];
+	if (place->set && make(place->fd, set) != place->fd)
+		place->set = 0; /* taken from us by a call we do not see */
+	if (!place->set) {
+		int fd = hidden_take(make(-1, set));
+		if (fd < 0)
+			return -1;
+		place->fd = fd;
+		if (!place->watched)
+			hidden_watch(&place->fd);
+		place->watched = true;
+	}
+	place->set = set;
+	atomic_fetch_add(&place->users, 1);
+	return unused;
+}
+
+/* ---- a sleep ------------------------------------------------------------------------------------------------------------ */
+
+void signals_fall_asleep(struct signals_sleep *sleep)
+{
+	sleep->fd = -1;
+	sleep->place = -1;
+	sleep->changes = atomic_load(&changes);
+	sleep->caught = signals_caught();
+	if (!sleep->caught.restarting || !sleep->caught.interrupting)
+		return;
+	uint64_t blocked;
+	if (sys_call4(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &blocked, KERNEL_SIGSET) < 0)
+		return;
+	uint64_t set = sleep->caught.restarting & ~blocked;
+	if (!set)
+		return;
+	blocked |= set;
+	sleep->mask = (sigset_t){0};
+	__builtin_memcpy(&sleep->mask, &blocked, sizeof blocked);
+	if (try_lock((uint32_t)sys_call0(SYS_getpid))) {
+		sleep->place = take_place(set);
+		if (sleep->place >= 0)
+			sleep->fd = places[sleep->place].fd;
+		drop_lock();
+	}
+	if (sleep->place < 0) {
+		sleep->fd = hidden_take(make(-1, set));
+		if (sleep->fd >= 0)
+			hidden_watch(&sleep->fd);
+	}
+	if (sleep->fd < 0)
+		sleep->fd = -1; /* no descriptor to be had: EINTR after either kind */
+}
+
+void signals_wake(struct signals_sleep *sleep, bool lost)
+{
+	if (sleep->place >= 0) {
+		struct place *place = &places[sleep->place];
+		if (lost && try_lock((uint32_t)sys_call0(SYS_getpid))) {
+			place->set = 0;
+			drop_lock();
+		}
+		atomic_fetch_sub(&place->users, 1);
+	} else if (sleep->fd >= 0) {
+		hidden_unwatch(&sleep->fd);
+		hidden_close(sleep->fd);
+	}
+	sleep->fd = sleep->place = -1;
+}
+
+bool signals_interrupted(const struct signals_sleep *sleep)
+{
+	if (sleep->caught.interrupting)
+		return true;
+	/* Another thread may have set the handler that ended the sleep during it. */
+	return atomic_load(&changes) != sleep->changes && signals_caught().interrupting;
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Sleeps by the sets of caught signals: which handler ends them, which does not, and what stays blocked. */
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "shim/core/nn.h"
+#include "shim/core/signals.h"
+
+#define BIT(number) (1ull << ((number)-1))
+
+static volatile sig_atomic_t ran[65];
+
+static void handler(int number)
+{
+	ran[number]++;
+}
+
+static void catch(int number, int flags)
+{
+	const struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
+	assert_int_equal(sigaction(number, &action, NULL), 0);
+	nn_signals_changed();
+}
+
+static int set_up(void **unused)
+{
+	(void)unused;
+	memset((void *)ran, 0, sizeof ran);
+	signal(SIGUSR1, SIG_DFL);
+	signal(SIGUSR2, SIG_DFL);
+	signal(SIGALRM, SIG_DFL);
+	nn_signals_changed();
+	return 0;
+}
+
+/* One sleep of at most `ms`, with `number` pending as it begins (0: none): as stream_wait sleeps. */
+static int sleep_through(int number, int ms)
+{
+	struct signals_sleep sleep;
+	sigset_t one, old;
+	signals_fall_asleep(&sleep);
+	bool mixed = sleep.fd >= 0;
+	sigemptyset(&one);
+	if (number) {
+		sigaddset(&one, number);
+		pthread_sigmask(SIG_BLOCK, &one, &old);
+		raise(number);
+	} else {
+		pthread_sigmask(SIG_BLOCK, NULL, &old);
+	}
+	struct pollfd fd = {.fd = sleep.fd, .events = POLLIN};
+	const struct timespec limit = {ms / 1000, ms % 1000 * 1000000};
+	int outcome = ppoll(&fd, 1, &limit, mixed ? &sleep.mask : &old) < 0 ? -errno : fd.revents ? 1 : 0;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	signals_wake(&sleep, false);
+	return outcome == -EINTR && !signals_interrupted(&sleep) ? 2 : outcome;
+}
+
+static void sets_follow_the_handlers(void **unused)
+{
+	(void)unused;
+	struct signals before = signals_caught();
+	catch(SIGUSR1, SA_RESTART);
+	catch(SIGUSR2, 0);
+	struct signals now = signals_caught();
+	assert_int_equal(now.restarting, before.restarting | BIT(SIGUSR1));
+	assert_int_equal(now.interrupting, before.interrupting | BIT(SIGUSR2));
+	catch(SIGUSR1, 0);
+	now = signals_caught();
+	assert_int_equal(now.restarting, before.restarting);
+	assert_int_equal(now.interrupting, before.interrupting | BIT(SIGUSR1) | BIT(SIGUSR2));
+}
+
+static void one_kind_needs_no_descriptor(void **unused)
+{
+	struct signals_sleep sleep;
+	(void)unused;
+	if (signals_caught().interrupting)
+		skip(); /* a sanitizer has handlers of its own */
+	catch(SIGUSR1, SA_RESTART);
+	signals_fall_asleep(&sleep);
+	assert_int_equal(sleep.fd, -1);
+	assert_false(signals_interrupted(&sleep));
+	assert_int_equal(sleep_through(SIGUSR1, 1000), 2);
+	catch(SIGUSR1, 0);
+	assert_int_equal(sleep_through(SIGUSR1, 1000), -EINTR);
+	assert_int_equal(ran[SIGUSR1], 2);
+}
+
+static void mixed_kinds_are_told_apart(void **unused)
+{
+	(void)unused;
+	catch(SIGUSR1, SA_RESTART);
+	catch(SIGUSR2, 0);
+	assert_int_equal(sleep_through(SIGUSR1, 1000), 1);
+	assert_int_equal(ran[SIGUSR1], 1);
+	assert_int_equal(sleep_through(SIGUSR2, 1000), -EINTR);
+	assert_int_equal(ran[SIGUSR2], 1);
+	assert_int_equal(sleep_through(0, 1), 0);
+}
+
+static void blocked_ones_stay_blocked(void **unused)
+{
+	sigset_t set, pending;
+	(void)unused;
+	catch(SIGUSR1, SA_RESTART);
+	catch(SIGALRM, SA_RESTART);
+	catch(SIGUSR2, 0);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	raise(SIGUSR1);
+	assert_int_equal(sleep_through(0, 1), 0);
+	assert_int_equal(sleep_through(SIGALRM, 1000), 1);
+	assert_int_equal(ran[SIGALRM], 1);
+	assert_int_equal(ran[SIGUSR1], 0);
+	sigpending(&pending);
+	assert_true(sigismember(&pending, SIGUSR1));
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	assert_int_equal(ran[SIGUSR1], 1);
+}
+
+/* More sets than places, all asleep at once. */
+static void many_sleep_at_once(void **unused)
+{
+	struct signals_sleep sleeps[8];
+	sigset_t set;
+	(void)unused;
+	catch(SIGUSR2, 0);
+	for (int i = 0; i < 8; i++)
+		catch(40 + i, SA_RESTART);
+	sigemptyset(&set);
+	for (int i = 0; i < 8; i++) {
+		signals_fall_asleep(&sleeps[i]);
+		assert_true(sleeps[i].fd >= 0);
+		for (int k = 0; k < i; k++)
+			assert_int_not_equal(sleeps[k].fd, sleeps[i].fd);
+		if (i < 7) {
+			sigaddset(&set, 40 + i);
+			pthread_sigmask(SIG_BLOCK, &set, NULL);
+		}
+	}
+	raise(40);
+	for (int i = 0; i < 8; i++) {
+		struct pollfd fd = {.fd = sleeps[i].fd, .events = POLLIN};
+		assert_int_equal(poll(&fd, 1, 0), i == 0);
+		signals_wake(&sleeps[i], false);
+	}
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	assert_int_equal(ran[40], 1);
+	assert_int_equal(sleep_through(SIGUSR2, 1000), -EINTR);
+	for (int i = 0; i < 8; i++)
+		signal(40 + i, SIG_DFL);
+}
+
+static void a_lost_descriptor_is_replaced(void **unused)
+{
+	struct signals_sleep sleep;
+	(void)unused;
+	catch(SIGUSR1, SA_RESTART);
+	catch(SIGUSR2, 0);
+	signals_fall_asleep(&sleep);
+	close(sleep.fd);
+	signals_wake(&sleep, true);
+	assert_int_equal(sleep_through(SIGUSR1, 1000), 1);
+}
+
+static void a_handler_set_during_the_sleep_counts(void **unused)
+{
+	struct signals_sleep sleep;
+	(void)unused;
+	signals_fall_asleep(&sleep);
+	catch(SIGUSR1, 0);
+	signals_wake(&sleep, false);
+	assert_true(signals_interrupted(&sleep));
+}
+
+static void a_child_goes_on(void **unused)
+{
+	(void)unused;
+	catch(SIGUSR1, SA_RESTART);
+	catch(SIGUSR2, 0);
+	assert_int_equal(sleep_through(SIGUSR1, 1000), 1);
+	pid_t child = fork();
+	if (child == 0) {
+		catch(SIGALRM, SA_RESTART);
+		_exit(sleep_through(SIGALRM, 1000) != 1 || sleep_through(SIGUSR1, 1000) != 1 ||
+		      sleep_through(SIGUSR2, 1000) != -EINTR);
+	}
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_int_equal(sleep_through(SIGUSR1, 1000), 1);
+}
+
+#define TEST(name) cmocka_unit_test_setup(name, set_up)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(sets_follow_the_handlers),
+		TEST(one_kind_needs_no_descriptor),
+		TEST(mixed_kinds_are_told_apart),
+		TEST(blocked_ones_stay_blocked),
+		TEST(many_sleep_at_once),
+		TEST(a_lost_descriptor_is_replaced),
+		TEST(a_handler_set_during_the_sleep_counts),
+		TEST(a_child_goes_on),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
