@@ -12,9 +12,10 @@ void raw_cancelled(void *io)
 	nn_raw_done(io, -EINTR);
 }
 
+/* A read of no bytes returns at once, whatever the socket has: only recv and its kin wait. */
 EXPORT ssize_t read(int fd, void *buffer, size_t size)
 {
-	if (!is_stream(fd))
+	if (!is_stream(fd) || !size)
 		return real.read(fd, buffer, size);
 	struct nn_io io;
 	struct iovec iov = {buffer, size};
@@ -38,9 +39,17 @@ static bool bad_count(int count)
 	return count < 0 || count > IOV_MAX;
 }
 
+static bool empty(const struct iovec *iov, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (iov[i].iov_len)
+			return false;
+	return true;
+}
+
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
 {
-	if (!is_stream(fd) || bad_count(count))
+	if (!is_stream(fd) || bad_count(count) || empty(iov, count))
 		return real.readv(fd, iov, count);
 	struct nn_io io;
 	SERVE(io, nn_recv(&io, fd, iov, count, 0), real.readv(fd, iov, count));
@@ -62,19 +71,30 @@ static bool as_message(int fd, int count, off_t offset, int flags, int *msg_flag
 	return is_stream(fd) && offset == -1 && !bad_count(count) && !(flags & ~(RWF_NOWAIT | RWF_HIPRI));
 }
 
-#define POSITIONED(name, core, offset_type) \
+static bool reads_message(int fd, const struct iovec *iov, int count, off_t offset, int flags, int *msg_flags)
+{
+	return as_message(fd, count, offset, flags, msg_flags) && !empty(iov, count);
+}
+
+static bool writes_message(int fd, const struct iovec *iov, int count, off_t offset, int flags, int *msg_flags)
+{
+	(void)iov;
+	return as_message(fd, count, offset, flags, msg_flags);
+}
+
+#define POSITIONED(name, ours, core, offset_type) \
 	EXPORT ssize_t name(int fd, const struct iovec *iov, int count, offset_type offset, int flags) \
 	{ \
 		int msg_flags; \
-		if (!as_message(fd, count, offset, flags, &msg_flags)) \
+		if (!ours(fd, iov, count, offset, flags, &msg_flags)) \
 			return real.name(fd, iov, count, offset, flags); \
 		struct nn_io io; \
 		SERVE(io, core(&io, fd, iov, count, msg_flags), real.name(fd, iov, count, offset, flags)); \
 	}
-POSITIONED(preadv2, nn_recv, off_t)
-POSITIONED(preadv64v2, nn_recv, off64_t)
-POSITIONED(pwritev2, nn_send, off_t)
-POSITIONED(pwritev64v2, nn_send, off64_t)
+POSITIONED(preadv2, reads_message, nn_recv, off_t)
+POSITIONED(preadv64v2, reads_message, nn_recv, off64_t)
+POSITIONED(pwritev2, writes_message, nn_send, off_t)
+POSITIONED(pwritev64v2, writes_message, nn_send, off64_t)
 
 EXPORT ssize_t send(int fd, const void *buffer, size_t size, int flags)
 {
