@@ -168,6 +168,81 @@ static void op_fgets(struct call *call)
 		fclose(file);
 }
 
+/* file FD MODE: a stream for later steps, one for each process; gets [SIZE]; puts DATA; flush; unget CHAR; fstate; fend.
+ * They tell what stdio says, and what the descriptor has to do with it. */
+static FILE *kept;
+
+static void op_file(struct call *call)
+{
+	errno = 0;
+	kept = fdopen(arg_fd(call, 1), arg(call, 2, "r+"));
+	if (kept)
+		say(call, "fileno %s", fileno(kept) == arg_fd(call, 1) ? "same" : "different");
+	else
+		say_result(call, -1);
+}
+
+static void op_gets(struct call *call)
+{
+	char line[8192];
+	errno = 0;
+	if (fgets(line, (int)arg_number(call, 1, sizeof line), kept)) {
+		say(call, "line");
+		say_data(call, line, strlen(line));
+	} else {
+		say(call, "nothing %s%s %s", feof(kept) ? "eof" : "", ferror(kept) ? "error" : "", strerrorname_np(errno));
+		clearerr(kept);
+	}
+}
+
+static void op_puts(struct call *call)
+{
+	size_t length;
+	uint8_t *data = arg_data(call, 1, &length);
+	say(call, "%d", fprintf(kept, "%.*s\n", (int)length, (char *)data));
+	free(data);
+}
+
+static void op_flush(struct call *call)
+{
+	say_result(call, fflush(kept));
+}
+
+static void op_unget(struct call *call)
+{
+	say(call, "%d", ungetc(*arg(call, 1, "x"), kept));
+}
+
+/* buffer none|line|full */
+static void op_buffer(struct call *call)
+{
+	const char *how = arg(call, 1, "none");
+	say_result(call, setvbuf(kept, NULL, *how == 'n' ? _IONBF : *how == 'l' ? _IOLBF : _IOFBF, 0));
+}
+
+static void op_fstate(struct call *call)
+{
+	errno = 0;
+	say(call, "tell %ld %s eof %d error %d", ftell(kept), strerrorname_np(errno), feof(kept), ferror(kept));
+}
+
+/* fend [PATH]: fclose, or freopen to PATH and then fclose */
+static void op_fend(struct call *call)
+{
+	if (call->argc > 1)
+		say(call, "%s ", freopen(arg(call, 1, ""), "r", kept) ? "reopened" : "not");
+	say_result(call, fclose(kept));
+}
+
+/* dprintf FD DATA */
+static void op_dprintf(struct call *call)
+{
+	size_t length;
+	uint8_t *data = arg_data(call, 2, &length);
+	say_result(call, dprintf(arg_fd(call, 1), "<%.*s>", (int)length, (char *)data));
+	free(data);
+}
+
 /* dup FD NAME; dup2 FD NAME: onto the number NAME has; dupfd FD NAME MIN */
 static void op_dup(struct call *call)
 {
@@ -496,7 +571,9 @@ static void op_until(struct call *call)
 
 const struct op ops_life[] = {{"listen", op_listen}, {"connect", op_connect}, {"accept", op_accept}, {"names", op_names},
 	{"shutdown", op_shutdown}, {"close", op_close}, {"sysclose", op_sysclose}, {"closerange", op_closerange},
-	{"fclose", op_fclose}, {"fgets", op_fgets}, {"dup", op_dup}, {"dup2", op_dup2}, {"dupfd", op_dupfd},
+	{"fclose", op_fclose}, {"fgets", op_fgets}, {"file", op_file}, {"gets", op_gets}, {"puts", op_puts}, {"flush", op_flush},
+	{"unget", op_unget}, {"buffer", op_buffer}, {"fstate", op_fstate}, {"fend", op_fend}, {"dprintf", op_dprintf},
+	{"dup", op_dup}, {"dup2", op_dup2}, {"dupfd", op_dupfd},
 	{"open", op_open}, {"nonblock", op_nonblock}, {"stat", op_stat}, {"set", op_set}, {"get", op_get},
 	{"info", op_info}, {"fork", op_fork}, {"exec", op_exec}, {"spawn", op_spawn}, {"exit", op_exit},
 	{"passfd", op_passfd}, {"takefd", op_takefd}, {"sigaction", op_sigaction}, {"signals", op_signals},

@@ -532,16 +532,78 @@ static void control(void **state)
 	assert_int_equal(notes.stay, 0);
 }
 
+/* A FILE of a stream goes through the wrappers and closes through the core, and is as true as libc's. */
 static void files(void **state)
 {
 	(void)state;
-	FILE *file = fdopen(here, "w");
-	assert_int_equal(notes.stay, 1);
-	fputs("x", file);
+	errno = 0;
+	assert_null(fdopen(here, "x"));
+	assert_int_equal(errno, EINVAL);
+	FILE *file = fdopen(here, "rb+");
+	assert_non_null(file);
+	assert_int_equal(notes.stay, 0);
+	assert_int_equal(fileno(file), here);
+	assert_int_equal(fprintf(file, "%d\n", 42), 3);
+	assert_int_equal(notes.send, 0);
+	assert_int_equal(fflush(file), 0);
+	assert_int_equal(notes.send, 1);
+	char line[8];
+	assert_int_equal(read(there, line, sizeof line), 3);
+	assert_int_equal(write(there, "ab\ncd\n", 6), 6);
+	assert_string_equal(fgets(line, sizeof line, file), "ab\n");
+	assert_int_equal(ungetc('x', file), 'x');
+	assert_string_equal(fgets(line, sizeof line, file), "xcd\n");
+	assert_int_equal(ftell(file), -1);
+	assert_int_equal(errno, ESPIPE);
+	assert_int_equal(fputs("x", file), 1);
 	assert_int_equal(fclose(file), 0);
+	assert_int_equal(notes.close, 1);
+	assert_int_equal(notes.let_go, 0);
+	assert_int_equal(read(there, line, 2), 1);
+	assert_int_equal(read(there, line, 2), 0);
+}
+
+static void files_are_reopened(void **state)
+{
+	(void)state;
+	FILE *file = fdopen(here, "w");
+	fputs("x", file);
+	assert_ptr_equal(freopen("/dev/null", "r", file), file);
+	assert_int_equal(fileno(file), here);
 	assert_int_equal(notes.let_go, 1);
 	char got[2];
 	assert_int_equal(read(there, got, 2), 1);
+	assert_int_equal(read(there, got, 2), 0);
+	assert_int_equal(fgetc(file), EOF);
+	assert_int_equal(fclose(file), 0);
+}
+
+static void printing(void **state)
+{
+	char got[4096];
+	(void)state;
+	assert_int_equal(dprintf(here, "%s %d", "text", 7), 6);
+	assert_int_equal(read(there, got, sizeof got), 6);
+	assert_memory_equal(got, "text 7", 6);
+	assert_int_equal(dprintf(here, "%3000d", 7), 3000);
+	assert_int_equal(read(there, got, sizeof got), 3000);
+	assert_int_equal(notes.stay, 0);
+}
+
+static void handlers(void **state)
+{
+	struct sigaction action = {.sa_handler = SIG_IGN};
+	(void)state;
+	notes.signals = 0; /* cmocka sets some itself */
+	assert_int_equal(sigaction(SIGUSR1, NULL, &action), 0);
+	assert_int_equal(sigaction(SIGKILL, &action, NULL), -1);
+	assert_int_equal(notes.signals, 0);
+	action.sa_handler = SIG_IGN;
+	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+	int before = notes.signals;
+	assert_int_not_equal(before, 0);
+	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), SIG_IGN);
+	assert_true(notes.signals > before);
 }
 
 static void rights(void **state)
@@ -707,6 +769,9 @@ int main(void)
 		TEST(stale_number),
 		TEST(control),
 		TEST(files),
+		TEST(files_are_reopened),
+		TEST(printing),
+		TEST(handlers),
 		TEST(rights),
 		TEST(every_fork_once),
 		TEST(failed_fork),
