@@ -6,6 +6,7 @@
 #include "shim/core/epoll.h"
 #include "shim/core/process.h"
 #include "shim/core/readiness.h"
+#include "shim/core/signals.h"
 #include "shim/core/set.h"
 #include "shim/core/sys.h"
 #include "shim/core/wait.h"
@@ -252,7 +253,7 @@ static uint64_t deadline_of(const struct timespec *timeout)
 	return nn_now_ns() + (uint64_t)timeout->tv_sec * NS_IN_S + (uint64_t)timeout->tv_nsec;
 }
 
-/* Spins. Returns events found. */
+/* Spins. Returns events found, or -EINTR. */
 static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max, bool *unsure)
 {
 	struct nn_set *set = whole->set;
@@ -271,7 +272,8 @@ static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max
 				looked = nn_now_ns();
 			}
 		}
-		spin_end(&spin, count > 0);
+		if (signals_end_poll(spin_end(&spin, count > 0)))
+			count = -EINTR;
 	}
 	waiter_drop(&whole->spinner);
 	return count;

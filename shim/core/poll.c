@@ -13,6 +13,7 @@
 #include "shim/core/process.h"
 #include "shim/core/raw.h"
 #include "shim/core/readiness.h"
+#include "shim/core/signals.h"
 #include "shim/core/sys.h"
 #include "shim/core/wait.h"
 #include "shim/wait/spin.h"
@@ -185,6 +186,7 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 		}
 		waiter_take(&list->sleep.waiter, nn_self());
 		struct spin spin;
+		long outcome = 0;
 		if (list->rings && spin_begin(&spin, &list->sleep.waiter)) {
 			uint64_t looked = nn_now_ns();
 			while (!ready && spin_turn(&spin)) {
@@ -195,10 +197,10 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 					looked = nn_now_ns();
 				}
 			}
-			spin_end(&spin, ready);
+			if (signals_end_poll(spin_end(&spin, ready)))
+				outcome = -EINTR;
 		}
-		long outcome = 0;
-		if (!ready) {
+		if (!ready && !outcome) {
 			bool heard = attach_all(list);
 			waiter_falls_asleep(&list->sleep.waiter);
 			if (!look(list, true) && !list->unsure) { /* W2 */

@@ -199,3 +199,16 @@ bool signals_interrupted(const struct signals_sleep *sleep)
 	/* Another thread may have set the handler that ended the sleep during it. */
 	return atomic_load(&changes) != sleep->changes && signals_caught().interrupting;
 }
+
+bool signals_end_call(uint64_t delivered)
+{
+	return delivered && (delivered & signals_caught().interrupting);
+}
+
+bool signals_end_poll(uint64_t delivered)
+{
+	if (!delivered)
+		return false;
+	struct signals caught = signals_caught();
+	return delivered & (caught.interrupting | caught.restarting);
+}

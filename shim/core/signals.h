@@ -15,6 +15,10 @@ struct signals {
 
 struct signals signals_caught(void);
 
+/* Of signals that were delivered: does any end a call that restarts, resp. one that never does (poll)? */
+bool signals_end_call(uint64_t delivered);
+bool signals_end_poll(uint64_t delivered);
+
 /* One sleep of a call that restarts. */
 struct signals_sleep {
 	uint64_t changes;      /* of handlers, as counted before the sleep */

@@ -182,9 +182,10 @@ static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted,
 		turn = spin_turn(&spin);
 		found = news(stream, sending, wanted);
 	}
-	if (memory)
-		spin_end(&spin, found);
-	if (!found) {
+	uint64_t signalled = memory ? spin_end(&spin, found) : 0;
+	if (signals_end_call(signalled)) {
+		outcome = -EINTR;
+	} else if (!found) {
 		if (!*deadline) {
 			uint64_t limit = own_timeout(stream, sending ? SO_SNDTIMEO_OLD : SO_RCVTIMEO_OLD);
 			*deadline = limit ? nn_now_ns() + limit : UINT64_MAX;

@@ -2,6 +2,7 @@
 #include "shim/wait/spin.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 
 #include "shim/core/clock.h"
@@ -14,6 +15,7 @@
 #define MS 1000000ull
 #define SAMPLE_EVERY (200 * US)
 #define YIELD_EVERY (1 * US)
+#define BLOCK_AFTER (2 * US)
 #define LONG_YIELD (2500 * US)
 #define QUIET_MIN (10 * MS)
 #define QUIET_MAX (400 * MS)
@@ -89,7 +91,7 @@ static void sample(uint64_t now)
 bool spin_begin(struct spin *spin, const struct waiter *waiter)
 {
 	spin->waiter = waiter;
-	spin->spinning = false;
+	spin->spinning = spin->blocked = false;
 	if (waiter->slot < 0 || !nn_config.spin_ns)
 		return false;
 	uint64_t now = nn_now_ns();
@@ -127,6 +129,10 @@ bool spin_turn(struct spin *spin)
 	for (int i = 0; i < 4; i++)
 		cpu_relax();
 	uint64_t now = nn_now_ns();
+	if (!spin->blocked && now - spin->started > BLOCK_AFTER) {
+		const uint64_t all = ~0ull;
+		spin->blocked = sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &spin->mask, sizeof all) == 0;
+	}
 	if (now - spin->yielded >= YIELD_EVERY) {
 		sys_call0(SYS_sched_yield);
 		uint64_t after = nn_now_ns();
@@ -141,12 +147,20 @@ bool spin_turn(struct spin *spin)
 	return now - spin->started < nn_config.spin_ns;
 }
 
-void spin_end(struct spin *spin, bool hit)
+uint64_t spin_end(struct spin *spin, bool hit)
 {
+	uint64_t came = 0;
 	if (!spin->spinning)
-		return;
+		return 0;
+	if (spin->blocked) {
+		if (!hit && sys_call2(SYS_rt_sigpending, &came, sizeof came) < 0)
+			came = 0;
+		came &= ~spin->mask;
+		sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &spin->mask, NULL, sizeof spin->mask);
+	}
 	spin->spinning = false;
 	waiter_spins(spin->waiter, 0);
 	if (hit)
 		COUNT_SHARED(nn_state->totals.spin_hits, 1);
+	return came;
 }
