@@ -78,7 +78,9 @@ void rendezvous_step(struct nn_stream *stream)
 	if (atomic_load_explicit(&stream->phase, memory_order_acquire) == STREAM_SEEKING && entry_of(stream)) {
 		struct seek *seek;
 
-		if (seeks_waiting())
+		/* Who knocks again may have said HELLO before, to a peer that answers only now. */
+		seek = seek_of(stream);
+		if (seeks_waiting() || (seek && seek->state == SEEK_KNOCKING && stream->tries))
 			hear_mailbox();
 		seek = seek_of(stream);
 		if (seek)
