@@ -12,7 +12,7 @@ struct nn_config {
 	struct arena_backend backend; /* NOTNETS_ARENA */
 	uint64_t ring_min;            /* NOTNETS_RING_MIN, bytes, power of two, 4 KiB .. 64 MiB; default 64 KiB */
 	uint64_t ring_max;            /* NOTNETS_RING_MAX, as above, >= ring_min; default 1 MiB */
-	uint32_t spin_ns;             /* NOTNETS_SPIN in microseconds, 0 .. 1000; default 50 us */
+	uint32_t spin_ns;             /* NOTNETS_SPIN in microseconds, 0 .. 1000; default 200 us */
 	uint32_t after_calls;         /* NOTNETS_AFTER_CALLS, 0 .. 1000000: calls on a connection before it may switch; default 6 */
 	uint64_t after_bytes;         /* NOTNETS_AFTER_BYTES: or so many bytes; default 64 KiB */
 	uint32_t log_level;           /* NOTNETS_LOG: 0 off, 1 warnings, 2 info, 3 debug */

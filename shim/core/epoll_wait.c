@@ -16,6 +16,8 @@
 #define LOOK_COLLECTIONS 64u /* ... or so many collections */
 #define SPIN_LOOK_NS 5000u   /* while spinning */
 
+#define QUICK_LOOKS 24       /* before spinning with all its bookkeeping */
+
 struct set_sleep {
 	struct sleep sleep; /* first: handed out as cleanup */
 	struct nn_set *set;
@@ -261,8 +263,14 @@ static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max
 	long count = 0;
 	if (!set->managed_count)
 		return 0;
+	for (unsigned i = 0; i < QUICK_LOOKS && nn_config.spin_ns && !count; i++) {
+		cpu_relax();
+		count = collect(set, events, max, unsure);
+	}
+	if (count)
+		return count;
 	waiter_take(&whole->spinner, nn_self());
-	if (spin_begin(&spin, &whole->spinner)) {
+	if (spin_begin(&spin, &whole->spinner, &set->spin_history)) {
 		uint64_t looked = nn_now_ns();
 		while (!count && spin_turn(&spin)) {
 			count = collect(set, events, max, unsure);

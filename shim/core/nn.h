@@ -124,6 +124,7 @@ void nn_appeared(int fd); /* a number came back from a call that makes descripto
 /* The connection must stay on, or return to, TCP for good. `reason` from enum nn_reason (state.h). Waits briefly for the
  * peer when unread bytes must come again. */
 void nn_stay_tcp(int fd, int reason);
+void nn_flags_changed(int fd); /* after F_SETFL, FIONBIO, FIOASYNC */
 void nn_passing(int fd); /* fd is about to be passed by SCM_RIGHTS or shown to another process */
 
 /* After a successful setsockopt, and around getsockopt. nn_getsockopt answers NN_DONE with *value for what the kernel

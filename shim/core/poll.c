@@ -172,6 +172,8 @@ static bool attach_all(struct list *list)
 	return heard;
 }
 
+static _Atomic uint32_t history = ~0u; /* of all polls of this process */
+
 static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask)
 {
 	static const struct timespec none = {0, 0};
@@ -187,7 +189,7 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 		waiter_take(&list->sleep.waiter, nn_self());
 		struct spin spin;
 		long outcome = 0;
-		if (list->rings && spin_begin(&spin, &list->sleep.waiter)) {
+		if (list->rings && spin_begin(&spin, &list->sleep.waiter, &history)) {
 			uint64_t looked = nn_now_ns();
 			while (!ready && spin_turn(&spin)) {
 				ready = look(list, false);

@@ -147,6 +147,7 @@ void nn_epoll_created(int epfd)
 			set->in_use = true;
 			set->epfd = epfd;
 			set->fds = 1;
+			atomic_store(&set->spin_history, ~0u);
 			set->waiter = (struct waiter){.slot = -1, .bell = -1};
 			fd_set_entry(epfd, NN_SET, set_index(set));
 			break;

@@ -54,6 +54,7 @@ struct nn_set {
 	uint32_t managed_count, managed_room;
 	uint32_t cursor;   /* where the next collection starts */
 	_Atomic uint32_t sleepers;
+	_Atomic uint32_t spin_history;
 	uint64_t looked;   /* ticks at the last look into the kernel */
 	uint32_t hurried;  /* collections since */
 	uint32_t nested[4], nested_count; /* sets in this one */

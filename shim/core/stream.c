@@ -99,6 +99,8 @@ static void track(int fd, bool connector)
 	stream->fd = fd;
 	stream->connector = connector;
 	atomic_store(&stream->lowat, 1);
+	atomic_store(&stream->spin_rx, ~0u); /* until it has shown otherwise */
+	atomic_store(&stream->spin_tx, ~0u);
 	atomic_store(&stream->fds, 1);
 	stream->shown = &nn_state->streams[index];
 	memset(stream->shown, 0, sizeof *stream->shown);
@@ -252,9 +254,27 @@ void stream_tick(struct nn_stream *stream)
 	}
 }
 
-bool stream_nonblocking(const struct nn_stream *stream, int flags)
+bool stream_nonblocking(struct nn_stream *stream, int flags)
 {
-	return (flags & MSG_DONTWAIT) || (sys_call2(SYS_fcntl, stream->fd, F_GETFL) & O_NONBLOCK);
+	enum { UNKNOWN, BLOCKS, DOES_NOT };
+	if (flags & MSG_DONTWAIT)
+		return true;
+	/* Who shares the open file with us may change it unseen. */
+	uint32_t mode = atomic_load_explicit(&stream->mode, memory_order_relaxed);
+	if (mode == UNKNOWN || atomic_load_explicit(&stream->shared, memory_order_relaxed)) {
+		mode = sys_call2(SYS_fcntl, stream->fd, F_GETFL) & O_NONBLOCK ? DOES_NOT : BLOCKS;
+		atomic_store_explicit(&stream->mode, mode, memory_order_relaxed);
+	}
+	return mode == DOES_NOT;
+}
+
+void nn_flags_changed(int fd)
+{
+	struct nn_stream *stream = stream_get(fd);
+	if (!stream)
+		return;
+	atomic_store(&stream->mode, 0);
+	stream_put(stream);
 }
 
 void stream_look(struct nn_stream *stream)

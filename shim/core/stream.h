@@ -70,6 +70,8 @@ struct nn_stream {
 	_Atomic uint32_t reset_told;  /* the application has heard of a reset */
 	_Atomic uint32_t stay_tx;     /* the sending direction must not go up again */
 	_Atomic uint64_t looked_ns;   /* when the kernel was last asked */
+	_Atomic uint32_t mode;        /* O_NONBLOCK as last seen: 0 not known, 1 blocks, 2 does not */
+	_Atomic uint32_t spin_rx, spin_tx; /* how spinning has fared, see spin.h */
 
 	/* [tx] What was sent is own->tail, for all who share the end. */
 	uint8_t *tx_ring;    /* NULL: on TCP */
@@ -140,7 +142,7 @@ void stream_alone(struct nn_stream *stream, enum nn_reason reason);
 void stream_look(struct nn_stream *stream);
 
 /* True when the application wants no waiting: MSG_DONTWAIT or O_NONBLOCK. */
-bool stream_nonblocking(const struct nn_stream *stream, int flags);
+bool stream_nonblocking(struct nn_stream *stream, int flags);
 
 /* In the child of a fork. */
 void streams_fork_prepare(void);

@@ -23,6 +23,8 @@ struct stream_sleep {
 	struct signals_sleep signals;
 };
 
+#define QUICK_LOOKS 48 /* about a microsecond */
+
 static bool closed_here(const struct nn_stream *stream)
 {
 	return fd_entry(stream->fd) != ((uint32_t)NN_STREAM << NN_KIND_SHIFT | stream->index);
@@ -170,13 +172,19 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 
 static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted, uint64_t *deadline)
 {
+	/* What comes at once needs no bookkeeping. */
+	bool memory = sending ? stream->tx_ring && !stream->tx_replaying : (bool)stream->rx_ring;
+	for (unsigned i = 0; i < QUICK_LOOKS && memory && nn_config.spin_ns; i++) {
+		if (news(stream, sending, wanted) && !closed_here(stream))
+			return 0;
+		cpu_relax();
+	}
 	struct stream_sleep whole = {.sleep = {.undo = undo}, .stream = stream, .signals = {.fd = -1, .place = -1}};
 	struct sleep *sleep = &whole.sleep;
 	waiter_take(&sleep->waiter, nn_self());
 	long outcome = 0;
 	struct spin spin;
-	bool memory = sending ? stream->tx_ring && !stream->tx_replaying : (bool)stream->rx_ring;
-	bool turn = memory && spin_begin(&spin, &sleep->waiter);
+	bool turn = memory && spin_begin(&spin, &sleep->waiter, sending ? &stream->spin_tx : &stream->spin_rx);
 	bool found = news(stream, sending, wanted);
 	while (!found && turn) {
 		turn = spin_turn(&spin);

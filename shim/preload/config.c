@@ -178,7 +178,7 @@ int config_read(struct front_config *config)
 		.backend = {ARENA_MEMFD, NULL},
 		.ring_min = 64u << 10,
 		.ring_max = 1u << 20,
-		.spin_ns = 50000,
+		.spin_ns = 200000,
 		.after_calls = 6,
 		.after_bytes = 64u << 10,
 		.log_fd = -1,

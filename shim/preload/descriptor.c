@@ -86,7 +86,10 @@ static int control(int (*call)(int, int, long), int fd, int command, long argume
 		return duplicated(fd, call(fd, command, argument));
 	if (command == F_SETFL && (argument & O_ASYNC))
 		wants_signals(fd);
-	return call(fd, command, argument);
+	int outcome = call(fd, command, argument);
+	if (command == F_SETFL && is_stream(fd))
+		nn_flags_changed(fd);
+	return outcome;
 }
 
 EXPORT int fcntl(int fd, int command, ...)
@@ -123,6 +126,11 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
 	case SIOCOUTQ:
 	case SIOCOUTQNSD:
 		SERVE(io, nn_outq(&io, fd, argument), real.ioctl(fd, request, argument));
+	case FIONBIO: {
+		int outcome = real.ioctl(fd, request, argument);
+		nn_flags_changed(fd);
+		return outcome;
+	}
 	case FIOASYNC:
 		if (*(const int *)argument)
 			wants_signals(fd);

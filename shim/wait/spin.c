@@ -88,8 +88,19 @@ static void sample(uint64_t now)
 	atomic_store_explicit(&crowded, busy > usable_cores() + 2, memory_order_relaxed);
 }
 
-bool spin_begin(struct spin *spin, const struct waiter *waiter)
+/* The longest this wait may spin. Every sixteenth gets all there is, or nothing could ever be learnt anew. */
+static uint64_t budget_of(_Atomic uint32_t *history)
 {
+	uint32_t bits = atomic_load_explicit(history, memory_order_relaxed);
+	static _Atomic uint32_t turn;
+	if (__builtin_popcount(bits) >= 8 || atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) % 16 == 0)
+		return nn_config.spin_ns;
+	return nn_config.spin_ns / 10;
+}
+
+bool spin_begin(struct spin *spin, const struct waiter *waiter, _Atomic uint32_t *history)
+{
+	spin->history = history;
 	spin->waiter = waiter;
 	spin->spinning = spin->blocked = false;
 	if (waiter->slot < 0 || !nn_config.spin_ns)
@@ -104,6 +115,7 @@ bool spin_begin(struct spin *spin, const struct waiter *waiter)
 		return false;
 	}
 	spin->started = spin->yielded = now;
+	spin->budget = budget_of(history);
 	spin->spinning = true;
 	COUNT_SHARED(nn_state->totals.spins, 1);
 	return true;
@@ -144,7 +156,7 @@ bool spin_turn(struct spin *spin)
 		waiter_spins(spin->waiter, after);
 		now = after;
 	}
-	return now - spin->started < nn_config.spin_ns;
+	return now - spin->started < spin->budget;
 }
 
 uint64_t spin_end(struct spin *spin, bool hit)
@@ -160,6 +172,10 @@ uint64_t spin_end(struct spin *spin, bool hit)
 	}
 	spin->spinning = false;
 	waiter_spins(spin->waiter, 0);
+	/* A short spin that failed says nothing of a long one. */
+	uint32_t bits = atomic_load_explicit(spin->history, memory_order_relaxed);
+	if (hit || spin->budget == nn_config.spin_ns)
+		atomic_store_explicit(spin->history, bits << 1 | hit, memory_order_relaxed);
 	if (hit)
 		COUNT_SHARED(nn_state->totals.spin_hits, 1);
 	return came;

@@ -2,12 +2,12 @@
 /*
  * When to spin, and for how long.
  *
- *   for (bool turn = spin_begin(&spin, &waiter); !ready(); )
+ *   for (bool turn = spin_begin(&spin, &waiter, &history); !ready(); )
  *           if (!turn || !(turn = spin_turn(&spin)))
  *                   sleep
  *   spin_end(&spin, hit);
  *
- * A waiter spins up to NOTNETS_SPIN and offers its core to others (sched_yield) every microsecond. It does not begin while
+ * A waiter spins up to NOTNETS_SPIN (a tenth of that where fewer than a quarter of the last waits ended so) and offers its core to others (sched_yield) every microsecond. It does not begin while
  *   - more threads are runnable in the machine than it has cores and two, spinners known to us not counted, or
  *   - a quiet time runs: a yield that took 2.5 ms means that somebody computes on this core; then nobody of this process
  *     spins for 10 ms, twice as long each time it happens again, up to 400 ms.
@@ -20,6 +20,7 @@
 #ifndef SHIM_SPIN_H
 #define SHIM_SPIN_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -27,12 +28,15 @@
 
 struct spin {
 	const struct waiter *waiter;
+	_Atomic uint32_t *history;
+	uint64_t budget;
 	uint64_t started, yielded;
 	uint64_t mask; /* the thread's signal mask before */
 	bool spinning, blocked;
 };
 
-bool spin_begin(struct spin *spin, const struct waiter *waiter);
+/* `history` belongs to what is waited for: a bit for each of the last 32 waits, 1 = worth it. Where spinning has not paid it is short. */
+bool spin_begin(struct spin *spin, const struct waiter *waiter, _Atomic uint32_t *history);
 bool spin_turn(struct spin *spin);
 
 /* Signals that came while spinning, and whose handlers have run now that it is over: the system call that the wait stands for

@@ -226,6 +226,11 @@ void nn_setsockopt(int fd, int level, int option, const void *value, socklen_t l
 	(void)fd, (void)level, (void)option, (void)value, (void)length;
 }
 
+void nn_flags_changed(int fd)
+{
+	(void)fd;
+}
+
 int nn_getsockopt(struct nn_io *io, int fd, int level, int option, void *value, socklen_t *length)
 {
 	(void)fd, (void)level, (void)option, (void)value, (void)length;
