@@ -6,11 +6,16 @@
  * comes makes it readable, ppoll returns, the kernel restores the mask and runs the handler, and the call sleeps again. So
  * -EINTR from ppoll means a handler of the other kind. What the thread blocks by itself stays blocked, and out of the signalfd.
  *
+ * When one of each kind is there at once, ppoll tells of the readable descriptor and not of the signal. So around ppoll the
+ * thread blocks both kinds, and looks at what is pending before it lets them in: then it is EINTR. (The kernel would go by
+ * whose handler it runs first; but it might have seen the other a moment earlier.)
+ *
  * What is caught is learnt from the kernel, 62 questions, and kept until the front end has seen a handler change
  * (nn_signals_changed). A handler that changes without its knowledge, by SA_RESETHAND, is caught no more and harms neither set.
  *
- * Signalfds are few, shared by the threads that want the same set, and changed only while nobody sleeps on them. Nothing here
- * waits for a lock, because a signal handler may have interrupted its holder: who finds it taken does without the cache.
+ * Signalfds are few and shared by the threads that want the same set. The set of one never changes: a parent or child by fork
+ * may sleep on it too. Nothing here waits for a lock, because a signal handler may have interrupted its holder: who finds it
+ * taken does without the cache.
  */
 #include "shim/core/signals.h"
 
@@ -106,9 +111,9 @@ static struct place {
 	bool watched; /* hidden_watch knows fd */
 } places[PLACES]; /* set, fd, watched and the step from no user to one: under the lock */
 
-static int make(int fd, uint64_t set)
+static int make(uint64_t set)
 {
-	return (int)sys_call4(SYS_signalfd4, fd, &set, KERNEL_SIGSET, SFD_CLOEXEC | SFD_NONBLOCK);
+	return hidden_take((int)sys_call4(SYS_signalfd4, -1, &set, KERNEL_SIGSET, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
 /* A place whose signalfd has just this set, with us as one of its users. -1: none. Under the lock. */
@@ -126,23 +131,26 @@ static int take_place(uint64_t set)
 	if (unused < 0)
 		return -1;
 	struct place *place = &places[unused];
-	if (place->set && make(place->fd, set) != place->fd)
-		place->set = 0; /* taken from us by a call we do not see */
-	if (!place->set) {
-		int fd = hidden_take(make(-1, set));
-		if (fd < 0)
-			return -1;
-		place->fd = fd;
-		if (!place->watched)
-			hidden_watch(&place->fd);
-		place->watched = true;
-	}
+	if (place->set)
+		hidden_close(place->fd);
+	place->set = 0;
+	place->fd = make(set);
+	if (place->fd < 0)
+		return -1;
+	if (!place->watched)
+		hidden_watch(&place->fd);
+	place->watched = true;
 	place->set = set;
 	atomic_fetch_add(&place->users, 1);
 	return unused;
 }
 
 /* ---- a sleep ------------------------------------------------------------------------------------------------------------ */
+
+static void set_mask(uint64_t blocked)
+{
+	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &blocked, NULL, KERNEL_SIGSET);
+}
 
 void signals_fall_asleep(struct signals_sleep *sleep)
 {
@@ -152,32 +160,33 @@ void signals_fall_asleep(struct signals_sleep *sleep)
 	sleep->caught = signals_caught();
 	if (!sleep->caught.restarting || !sleep->caught.interrupting)
 		return;
-	uint64_t blocked;
-	if (sys_call4(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &blocked, KERNEL_SIGSET) < 0)
+	uint64_t caught = sleep->caught.restarting | sleep->caught.interrupting;
+	if (sys_call4(SYS_rt_sigprocmask, SIG_BLOCK, &caught, &sleep->blocked, KERNEL_SIGSET) < 0)
 		return;
-	uint64_t set = sleep->caught.restarting & ~blocked;
-	if (!set)
-		return;
-	blocked |= set;
+	uint64_t set = sleep->caught.restarting & ~sleep->blocked, mask = sleep->blocked | set;
 	sleep->mask = (sigset_t){0};
-	__builtin_memcpy(&sleep->mask, &blocked, sizeof blocked);
-	if (try_lock((uint32_t)sys_call0(SYS_getpid))) {
+	__builtin_memcpy(&sleep->mask, &mask, sizeof mask);
+	if (set && try_lock((uint32_t)sys_call0(SYS_getpid))) {
 		sleep->place = take_place(set);
 		if (sleep->place >= 0)
 			sleep->fd = places[sleep->place].fd;
 		drop_lock();
 	}
-	if (sleep->place < 0) {
-		sleep->fd = hidden_take(make(-1, set));
+	if (set && sleep->place < 0) {
+		sleep->fd = make(set);
 		if (sleep->fd >= 0)
 			hidden_watch(&sleep->fd);
 	}
-	if (sleep->fd < 0)
-		sleep->fd = -1; /* no descriptor to be had: EINTR after either kind */
+	if (sleep->fd < 0) { /* only one kind is let in; or no descriptor to be had: EINTR after either */
+		sleep->fd = -1;
+		set_mask(sleep->blocked);
+	}
 }
 
-void signals_wake(struct signals_sleep *sleep, bool lost)
+bool signals_wake(struct signals_sleep *sleep, bool lost)
 {
+	if (sleep->fd < 0)
+		return false;
 	if (sleep->place >= 0) {
 		struct place *place = &places[sleep->place];
 		if (lost && try_lock((uint32_t)sys_call0(SYS_getpid))) {
@@ -185,11 +194,16 @@ void signals_wake(struct signals_sleep *sleep, bool lost)
 			drop_lock();
 		}
 		atomic_fetch_sub(&place->users, 1);
-	} else if (sleep->fd >= 0) {
+	} else {
 		hidden_unwatch(&sleep->fd);
 		hidden_close(sleep->fd);
 	}
 	sleep->fd = sleep->place = -1;
+	uint64_t pending = 0;
+	if (sys_call2(SYS_rt_sigpending, &pending, sizeof pending) < 0)
+		pending = 0;
+	set_mask(sleep->blocked);
+	return pending & sleep->caught.interrupting & ~sleep->blocked;
 }
 
 bool signals_interrupted(const struct signals_sleep *sleep)
@@ -198,17 +212,4 @@ bool signals_interrupted(const struct signals_sleep *sleep)
 		return true;
 	/* Another thread may have set the handler that ended the sleep during it. */
 	return atomic_load(&changes) != sleep->changes && signals_caught().interrupting;
-}
-
-bool signals_end_call(uint64_t delivered)
-{
-	return delivered && (delivered & signals_caught().interrupting);
-}
-
-bool signals_end_poll(uint64_t delivered)
-{
-	if (!delivered)
-		return false;
-	struct signals caught = signals_caught();
-	return delivered & (caught.interrupting | caught.restarting);
 }

@@ -15,23 +15,27 @@ struct signals {
 
 struct signals signals_caught(void);
 
-/* Of signals that were delivered: does any end a call that restarts, resp. one that never does (poll)? */
-bool signals_end_call(uint64_t delivered);
-bool signals_end_poll(uint64_t delivered);
+/* Of signals that came: does any end a call that never restarts (poll)? */
+static inline bool signals_end_poll(struct signals came)
+{
+	return came.restarting | came.interrupting;
+}
 
 /* One sleep of a call that restarts. */
 struct signals_sleep {
 	uint64_t changes;      /* of handlers, as counted before the sleep */
 	struct signals caught; /* then */
 	sigset_t mask;         /* for ppoll, when fd >= 0 */
+	uint64_t blocked;      /* the thread's own mask, when fd >= 0: until the end of the sleep it blocks all that is caught */
 	int fd;                /* to be polled for POLLIN beside the rest; -1: sleep without fd and mask */
 	int place;             /* fd is shared and stands there; -1: fd is this sleep's own */
 };
 
 void signals_fall_asleep(struct signals_sleep *sleep);
 
-/* Also after a cancelled sleep. `lost`: the poll says that fd is none (POLLNVAL). */
-void signals_wake(struct signals_sleep *sleep, bool lost);
+/* Also after a cancelled sleep. `lost`: the poll says that fd is none (POLLNVAL). Handlers run now of what came too late for
+ * ppoll to return -EINTR. True: one of them has no SA_RESTART. */
+bool signals_wake(struct signals_sleep *sleep, bool lost);
 
 /* After a sleep that returned -EINTR: did a handler run that has no SA_RESTART? */
 bool signals_interrupted(const struct signals_sleep *sleep);

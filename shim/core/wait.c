@@ -123,7 +123,8 @@ static long sleep_restarting(struct stream_sleep *whole, struct pollfd fds[3], c
 	bool mixed = signals->fd >= 0;
 	fds[2] = (struct pollfd){.fd = signals->fd, .events = POLLIN};
 	long outcome = nn_front.ppoll(fds, mixed ? 3 : 2, limit, mixed ? &signals->mask : NULL, &whole->sleep);
-	signals_wake(signals, outcome > 0 && (fds[2].revents & POLLNVAL));
+	if (signals_wake(signals, outcome > 0 && (fds[2].revents & POLLNVAL)))
+		return -EINTR;
 	return outcome == -EINTR && !signals_interrupted(signals) ? 0 : outcome;
 }
 
@@ -190,8 +191,10 @@ static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted,
 		turn = spin_turn(&spin);
 		found = news(stream, sending, wanted);
 	}
-	uint64_t signalled = memory ? spin_end(&spin, found) : 0;
-	if (signals_end_call(signalled)) {
+	struct signals came = {0, 0};
+	if (memory)
+		came = spin_end(&spin, found);
+	if (came.interrupting) {
 		outcome = -EINTR;
 	} else if (!found) {
 		if (!*deadline) {
@@ -199,7 +202,9 @@ static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted,
 			*deadline = limit ? nn_now_ns() + limit : UINT64_MAX;
 		}
 		uint64_t now = *deadline == UINT64_MAX ? 0 : nn_now_ns();
-		if (*deadline <= now)
+		if (came.restarting && *deadline != UINT64_MAX)
+			outcome = -EINTR; /* as none restarts with a time limit */
+		else if (*deadline <= now)
 			outcome = -EAGAIN;
 		else
 			outcome = sleep_once(&whole, sending, wanted, *deadline == UINT64_MAX ? UINT64_MAX : *deadline - now);

@@ -159,15 +159,20 @@ bool spin_turn(struct spin *spin)
 	return now - spin->started < spin->budget;
 }
 
-uint64_t spin_end(struct spin *spin, bool hit)
+struct signals spin_end(struct spin *spin, bool hit)
 {
-	uint64_t came = 0;
+	struct signals came = {0, 0};
 	if (!spin->spinning)
-		return 0;
+		return came;
 	if (spin->blocked) {
-		if (!hit && sys_call2(SYS_rt_sigpending, &came, sizeof came) < 0)
-			came = 0;
-		came &= ~spin->mask;
+		uint64_t pending = 0;
+		if (!hit && sys_call2(SYS_rt_sigpending, &pending, sizeof pending) < 0)
+			pending = 0;
+		pending &= ~spin->mask;
+		if (pending) {
+			struct signals caught = signals_caught();
+			came = (struct signals){caught.restarting & pending, caught.interrupting & pending};
+		}
 		sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &spin->mask, NULL, sizeof spin->mask);
 	}
 	spin->spinning = false;

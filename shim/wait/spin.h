@@ -24,6 +24,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "shim/core/signals.h"
 #include "shim/wait/waiter.h"
 
 struct spin {
@@ -40,7 +41,7 @@ bool spin_begin(struct spin *spin, const struct waiter *waiter, _Atomic uint32_t
 bool spin_turn(struct spin *spin);
 
 /* Signals that came while spinning, and whose handlers have run now that it is over: the system call that the wait stands for
- * would have been interrupted by them. Bit n - 1 is signal n. 0 after a hit. */
-uint64_t spin_end(struct spin *spin, bool hit);
+ * would have been interrupted by them. By what their handlers were before they ran. None after a hit. */
+struct signals spin_end(struct spin *spin, bool hit);
 
 #endif

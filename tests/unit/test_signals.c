@@ -61,7 +61,8 @@ static int sleep_through(int number, int ms)
 	const struct timespec limit = {ms / 1000, ms % 1000 * 1000000};
 	int outcome = ppoll(&fd, 1, &limit, mixed ? &sleep.mask : &old) < 0 ? -errno : fd.revents ? 1 : 0;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	signals_wake(&sleep, false);
+	if (signals_wake(&sleep, false))
+		return -EINTR;
 	return outcome == -EINTR && !signals_interrupted(&sleep) ? 2 : outcome;
 }
 
@@ -129,6 +130,31 @@ static void blocked_ones_stay_blocked(void **unused)
 	assert_int_equal(ran[SIGUSR1], 1);
 }
 
+/* ppoll tells of the descriptor; the other signal is not lost for it. */
+static void both_kinds_at_once_interrupt(void **unused)
+{
+	struct signals_sleep sleep;
+	sigset_t mask;
+	(void)unused;
+	catch(SIGUSR1, SA_RESTART);
+	catch(SIGUSR2, 0);
+	for (int late = 0; late < 2; late++) {
+		signals_fall_asleep(&sleep);
+		raise(SIGUSR1);
+		if (!late)
+			raise(SIGUSR2);
+		struct pollfd fd = {.fd = sleep.fd, .events = POLLIN};
+		assert_int_equal(ppoll(&fd, 1, NULL, &sleep.mask), 1);
+		if (late)
+			raise(SIGUSR2);
+		assert_true(signals_wake(&sleep, false));
+		assert_int_equal(ran[SIGUSR1], late + 1);
+		assert_int_equal(ran[SIGUSR2], late + 1);
+	}
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	assert_true(sigisemptyset(&mask));
+}
+
 /* More sets than places, all asleep at once. */
 static void many_sleep_at_once(void **unused)
 {
@@ -139,23 +165,21 @@ static void many_sleep_at_once(void **unused)
 	for (int i = 0; i < 8; i++)
 		catch(40 + i, SA_RESTART);
 	sigemptyset(&set);
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < 8; i++) { /* as eight threads would */
+		pthread_sigmask(SIG_SETMASK, &set, NULL);
 		signals_fall_asleep(&sleeps[i]);
 		assert_true(sleeps[i].fd >= 0);
 		for (int k = 0; k < i; k++)
 			assert_int_not_equal(sleeps[k].fd, sleeps[i].fd);
-		if (i < 7) {
+		if (i < 7)
 			sigaddset(&set, 40 + i);
-			pthread_sigmask(SIG_BLOCK, &set, NULL);
-		}
 	}
 	raise(40);
-	for (int i = 0; i < 8; i++) {
+	for (int i = 7; i >= 0; i--) {
 		struct pollfd fd = {.fd = sleeps[i].fd, .events = POLLIN};
 		assert_int_equal(poll(&fd, 1, 0), i == 0);
-		signals_wake(&sleeps[i], false);
+		assert_false(signals_wake(&sleeps[i], false));
 	}
-	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 	assert_int_equal(ran[40], 1);
 	assert_int_equal(sleep_through(SIGUSR2, 1000), -EINTR);
 	for (int i = 0; i < 8; i++)
@@ -202,6 +226,29 @@ static void a_child_goes_on(void **unused)
 	assert_int_equal(sleep_through(SIGUSR1, 1000), 1);
 }
 
+/* What the child listens to is not what its parent sleeps on, though they share the descriptors. */
+static void a_child_keeps_off_its_parents_sleeps(void **unused)
+{
+	(void)unused;
+	catch(SIGUSR1, SA_RESTART);
+	catch(SIGUSR2, 0);
+	assert_int_equal(sleep_through(SIGUSR1, 1000), 1);
+	pid_t child = fork();
+	if (child == 0) {
+		int failed = 0;
+		catch(SIGUSR1, 0);
+		for (int i = 0; i < 8; i++) {
+			catch(40 + i, SA_RESTART);
+			failed |= sleep_through(40 + i, 1000) != 1;
+		}
+		_exit(failed);
+	}
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_int_equal(sleep_through(SIGUSR1, 1000), 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, set_up)
 
 int main(void)
@@ -210,11 +257,13 @@ int main(void)
 		TEST(sets_follow_the_handlers),
 		TEST(one_kind_needs_no_descriptor),
 		TEST(mixed_kinds_are_told_apart),
+		TEST(both_kinds_at_once_interrupt),
 		TEST(blocked_ones_stay_blocked),
 		TEST(many_sleep_at_once),
 		TEST(a_lost_descriptor_is_replaced),
 		TEST(a_handler_set_during_the_sleep_counts),
 		TEST(a_child_goes_on),
+		TEST(a_child_keeps_off_its_parents_sleeps),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
