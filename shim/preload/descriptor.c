@@ -37,11 +37,17 @@ EXPORT void closefrom(int first)
 	errno = saved;
 }
 
-/* A copy was made: `fd` now names what `old` names. */
+/* A copy was made: `fd` now names what `old` names. What stdio does with 0, 1 and 2 no wrapper sees. */
 static int duplicated(int old, int fd)
 {
-	if (fd >= 0 && fd != old && (is_tracked(old) || is_tracked(fd)) && !nn_in_vfork_child())
-		nn_duplicated(old, fd);
+	if (fd < 0 || fd == old || (!is_tracked(old) && !is_tracked(fd)) || nn_in_vfork_child())
+		return fd;
+	nn_duplicated(old, fd);
+	if (fd <= STDERR_FILENO && is_stream(fd)) {
+		int saved = errno;
+		nn_stay_tcp(fd, NN_REASON_CALL);
+		errno = saved;
+	}
 	return fd;
 }
 

@@ -9,11 +9,13 @@
  *   - libc would give it a larger buffer than a socket's, and so read more ahead than programs may expect that use the
  *     descriptor besides the FILE.
  *
- * A FILE that was there before its descriptor became a stream, like stdin, is libc's: such a stream's descriptor is let go
- * of before libc closes it.
+ * A TCP socket that is no stream yet has such a FILE too, as it may become one under it. Any other FILE that was there
+ * before its descriptor became a stream is libc's: such a stream's descriptor is let go of before libc closes it. For stdin,
+ * stdout and stderr, onto which streams are copied so that stdio uses them, see descriptor.c.
  */
 #include "shim/preload/preload.h"
 
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,9 +139,19 @@ EXPORT int fclose(FILE *file)
 }
 ALIAS(_IO_fclose, fclose);
 
+static bool is_tcp_socket(int fd)
+{
+	int saved = errno, domain = 0, protocol = 0;
+	socklen_t length = sizeof domain;
+	bool known = real.getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 &&
+		     real.getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0;
+	errno = saved;
+	return known && (domain == AF_INET || domain == AF_INET6) && protocol == IPPROTO_TCP;
+}
+
 EXPORT FILE *fdopen(int fd, const char *mode)
 {
-	return is_stream(fd) ? open_stream(fd, mode) : real.fdopen(fd, mode);
+	return nn_fds && (is_stream(fd) || is_tcp_socket(fd)) ? open_stream(fd, mode) : real.fdopen(fd, mode);
 }
 ALIAS(_IO_fdopen, fdopen);
 

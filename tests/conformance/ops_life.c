@@ -182,6 +182,25 @@ static void op_file(struct call *call)
 		say_result(call, -1);
 }
 
+/* fconnect NAME ADDRESS PORT MODE: as file, of a socket that connects only afterwards */
+static void op_fconnect(struct call *call)
+{
+	struct sockaddr_storage address;
+	socklen_t length = parse_address(arg(call, 2, "127.0.0.1"), arg_number(call, 3, 0), &address);
+	int fd = socket(address.ss_family, SOCK_STREAM, 0);
+	no_delay(fd);
+	name_set(arg(call, 1, "?"), fd);
+	kept = fdopen(fd, arg(call, 4, "r+"));
+	say_result(call, connect(fd, (struct sockaddr *)&address, length));
+}
+
+/* fstderr FD: as file, with what exists for the copy of FD at number 2 */
+static void op_fstderr(struct call *call)
+{
+	say_result(call, dup2(arg_fd(call, 1), STDERR_FILENO));
+	kept = stderr;
+}
+
 static void op_gets(struct call *call)
 {
 	char line[8192];
@@ -571,7 +590,8 @@ static void op_until(struct call *call)
 
 const struct op ops_life[] = {{"listen", op_listen}, {"connect", op_connect}, {"accept", op_accept}, {"names", op_names},
 	{"shutdown", op_shutdown}, {"close", op_close}, {"sysclose", op_sysclose}, {"closerange", op_closerange},
-	{"fclose", op_fclose}, {"fgets", op_fgets}, {"file", op_file}, {"gets", op_gets}, {"puts", op_puts}, {"flush", op_flush},
+	{"fclose", op_fclose}, {"fgets", op_fgets}, {"file", op_file}, {"fconnect", op_fconnect},
+	{"fstderr", op_fstderr}, {"gets", op_gets}, {"puts", op_puts}, {"flush", op_flush},
 	{"unget", op_unget}, {"buffer", op_buffer}, {"fstate", op_fstate}, {"fend", op_fend}, {"dprintf", op_dprintf},
 	{"dup", op_dup}, {"dup2", op_dup2}, {"dupfd", op_dupfd},
 	{"open", op_open}, {"nonblock", op_nonblock}, {"stat", op_stat}, {"set", op_set}, {"get", op_get},

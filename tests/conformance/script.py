@@ -205,7 +205,7 @@ class Play:
 
     def step(self, line):
         line = re.sub(r"\$(\w+)", lambda m: self.vars.get(m[1], m[0]), line)
-        shown = re.sub(r"(\S+ connect \S+ \S+|reuseport) [1-9]\d*", r"\1 PORT", line)
+        shown = re.sub(r"(\S+ f?connect \S+ \S+|reuseport) [1-9]\d*", r"\1 PORT", line)
         words = line.split()
         if words[0] == "pair":
             self.pair(words[1:])
