@@ -69,6 +69,7 @@ bool reg_manage(struct nn_reg *reg)
 	struct nn_stream *stream = stream_at(reg->stream);
 	struct nn_set *set = set_at(reg->set);
 	if (reg->managed) {
+		atomic_fetch_or(&stream->kernel_news, EPOLLIN | EPOLLOUT);
 		kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, managed_events(stream), key_of(reg_index(reg)));
 		return true;
 	}

@@ -50,7 +50,8 @@ static uint32_t reg_events(struct nn_reg *reg, bool peek, bool *unsure)
 	struct nn_stream *stream = stream_at(reg->stream);
 	/* What is seen here is an edge the next time only if it has changed again. */
 	uint64_t tail = atomic_load(&stream->peer->tail);
-	uint64_t flags = peer_tx_flags(stream) | (atomic_load(&stream->own->tx_flags) & END_FIN) << 32;
+	/* Of an end that comes by TCP the kernel tells the edge. */
+	uint64_t flags = (stream->rx_ring ? peer_tx_flags(stream) & (END_FIN | END_RESET) : 0) | (atomic_load(&stream->own->tx_flags) & END_FIN) << 32;
 	uint32_t in = atomic_load(&stream->kernel_in), out = atomic_load(&stream->kernel_out);
 	struct readiness state = stream_readiness(stream);
 	*unsure |= state.unsure;

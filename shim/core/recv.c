@@ -144,17 +144,44 @@ static bool drained(struct nn_stream *stream)
 	       atomic_load(&stream->peer->tail) == atomic_load_explicit(&stream->own->head, memory_order_relaxed);
 }
 
-/* More to peek at behind the current segment: what lies in rings that follow it without a gap. */
+static long peek_kernel(struct nn_stream *stream, struct cursor *to, uint64_t limit)
+{
+	int held = 0;
+	uint64_t before = atomic_load(&stream->peer->epoch);
+	if (stream->rx_skip || sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held) < 0 || !held || atomic_load(&stream->peer->epoch) != before)
+		return 0;
+	if (limit > (uint64_t)held)
+		limit = (uint64_t)held;
+	struct iovec pieces[64];
+	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)cursor_vector(to, pieces, 64, limit)};
+	long got = sys_call3(SYS_recvmsg, stream->fd, &message, MSG_PEEK | MSG_DONTWAIT);
+	if (got <= 0)
+		return 0;
+	cursor_skip(to, (size_t)got);
+	return got;
+}
+
+/* More to peek at behind the current segment: what lies in the segments that follow it without a gap. */
 static long peek_further(struct nn_stream *stream, struct cursor *to)
 {
 	uint64_t newest = atomic_load(&stream->peer->epoch), tail = atomic_load(&stream->peer->tail);
 	long total = 0;
+	bool kernel = false;
 	for (uint64_t epoch = stream->rx_epoch + 1; to->left && epoch <= newest && newest - epoch < END_SEGMENTS - 1; epoch++) {
 		const struct end_segment *segment = &stream->peer->segments[epoch % END_SEGMENTS];
 		uint64_t start = atomic_load(&segment->start), where = atomic_load(&segment->where);
 		uint64_t end = epoch == newest ? tail : atomic_load(&stream->peer->segments[(epoch + 1) % END_SEGMENTS].start);
 		unsigned log2 = (unsigned)(where & SEGMENT_LOG2_MASK);
 		uint64_t offset = where & ~(uint64_t)SEGMENT_LOG2_MASK;
+		if (where == SEGMENT_OUTSIDE && stream->rx_ring && !kernel) {
+			/* All that the kernel holds comes after our ring, up to where the next segment was known to begin. */
+			long more = peek_kernel(stream, to, epoch == newest ? UINT64_MAX : end - start);
+			kernel = true;
+			total += more;
+			if (epoch != newest && (uint64_t)more == end - start)
+				continue;
+			break;
+		}
 		if (where == SEGMENT_OUTSIDE || !region_ring_valid(stream->pair->peer_length, offset, log2) || end < start ||
 			end - start > 1ull << log2)
 			break;
