@@ -189,7 +189,7 @@ static int sift(struct nn_set *set, struct epoll_event *events, int count, bool 
 		if ((!stream->rx_ring && (what & EPOLLIN)) || (what & EPOLLPRI) || (!knew && atomic_load(&stream->kernel_hup)) ||
 			(!had_error && atomic_load(&stream->error)))
 			atomic_fetch_add(&stream->kernel_in, 1);
-		if (!tx_taken(stream) && (what & EPOLLOUT))
+		if (!tx_taken(stream) && (what & EPOLLOUT) && !atomic_exchange(&stream->expect_out, 0))
 			atomic_fetch_add(&stream->kernel_out, 1);
 	}
 	return kept;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "shim/core/raw.h"
 
+#include <errno.h>
+
 #include "shim/core/process.h"
 
 bool raw_hold(struct nn_stream *stream, bool sending)
@@ -37,6 +39,8 @@ void nn_raw_done(struct nn_io *io, long outcome)
 		return;
 	struct state_direction *shown = io->sending ? &stream->shown->tx : &stream->shown->rx;
 	COUNT(shown->calls, 1);
+	if (outcome == -EAGAIN && io->sending)
+		atomic_store(&stream->expect_out, 0); /* from here on room is news */
 	if (outcome > 0) {
 		COUNT(shown->tcp_bytes, (uint64_t)outcome);
 		atomic_fetch_add_explicit(&stream->bytes, (uint64_t)outcome, memory_order_relaxed);

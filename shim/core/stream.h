@@ -103,6 +103,7 @@ struct nn_stream {
 
 	/* What the kernel last told an epoll set about the TCP connection; see epoll.h. */
 	_Atomic uint32_t kernel_news, kernel_in, kernel_out; /* bits; edges */
+	_Atomic uint32_t expect_out; /* the kernel is about to report room only because its item was changed */
 	_Atomic uint32_t left; /* the peer knows that we closed */
 	bool shared_at_close;  /* other processes held the socket when we closed it */
 	_Atomic uint32_t regs; /* first registration in an epoll set, 1 + index; 0 none (see epoll.h) */

@@ -155,6 +155,10 @@ static void leave_ring(struct nn_stream *stream, enum nn_reason reason, bool for
 		stream->tx_offset = 0;
 	}
 	stream->tx_ring = NULL;
+	/* Who waits for room finds it on TCP. For others the change is no edge. */
+	if (atomic_exchange(&stream->tx_full, 0))
+		atomic_fetch_add(&stream->tx_edges, 1);
+	atomic_store(&stream->expect_out, 1);
 	if (for_good) {
 		atomic_store(&stream->stay_tx, 1);
 		atomic_fetch_or(&stream->own->tx_flags, END_FINAL);
