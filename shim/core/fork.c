@@ -147,6 +147,7 @@ void nn_exec_failed(void)
 
 void nn_spawning(void)
 {
+	atomic_store(&nn_spawned, true);
 	/* We live on: what the heir would miss we still can read. */
 	if (nn_state)
 		leave_to_heirs(OUTSIDE_BOTH);

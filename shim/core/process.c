@@ -22,6 +22,7 @@ struct nn_front nn_front;
 struct state *nn_state;
 int nn_pid;
 _Atomic uint32_t *nn_fds;
+_Atomic bool nn_spawned;
 
 static _Atomic int top_fd;
 static int state_fd = -1;
@@ -206,5 +207,6 @@ void nn_finish(void)
 
 bool nn_in_vfork_child(void)
 {
-	return (int)sys_call0(SYS_getpid) != nn_pid;
+	/* There is none before the first spawn, and most programs never do: a system call saved at every close. */
+	return atomic_load_explicit(&nn_spawned, memory_order_relaxed) && (int)sys_call0(SYS_getpid) != nn_pid;
 }

@@ -14,6 +14,7 @@
 extern struct nn_config nn_config;
 extern struct nn_front nn_front;
 extern struct state *nn_state; /* NULL until the first connection */
+extern _Atomic bool nn_spawned; /* a vfork, or the like, has been seen */
 extern int nn_pid;             /* of the process whose memory this is; differs from getpid() in a vfork child */
 
 /* Zeroed memory of this process, page-granular, untouched pages cost nothing. NULL when there is none. */

@@ -226,6 +226,8 @@ void nn_setsockopt(int fd, int level, int option, const void *value, socklen_t l
 	(void)fd, (void)level, (void)option, (void)value, (void)length;
 }
 
+_Atomic bool nn_spawned;
+
 void nn_flags_changed(int fd)
 {
 	(void)fd;
