@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* FIONREAD, SIOCOUTQ: how many bytes wait, here and there. */
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
+#include "shim/core/lock.h"
+#include "shim/core/process.h"
+#include "shim/core/switch.h"
+#include "shim/core/sys.h"
+
+/* Bytes to be read: in the rings of this and the following segments, and in the kernel. */
+static uint64_t waiting(const struct nn_stream *stream)
+{
+	int held = 0;
+	uint64_t newest = atomic_load(&stream->peer->epoch), tail = atomic_load(&stream->peer->tail);
+	uint64_t from = atomic_load(&stream->own->head), count = 0;
+	if (!stream->rx_ring || newest != stream->rx_epoch)
+		sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held);
+	bool ring = stream->rx_ring;
+	for (uint64_t epoch = stream->rx_epoch;; epoch++) {
+		const struct end_segment *next = &stream->peer->segments[(epoch + 1) % END_SEGMENTS];
+		uint64_t end = epoch == newest ? tail : atomic_load(&next->start);
+		if (ring && end > from)
+			count += end - from;
+		if (epoch == newest || newest - epoch >= END_SEGMENTS)
+			break;
+		from = end;
+		ring = atomic_load(&next->where) != SEGMENT_OUTSIDE;
+	}
+	return count + (uint64_t)held;
+}
+
+int nn_inq(struct nn_io *io, int fd, int *value)
+{
+	io->counted = false;
+	io->sending = false;
+	io->stream = stream_get(fd);
+	if (!io->stream)
+		return NN_RAW;
+	struct nn_stream *stream = io->stream;
+	io->stream = NULL;
+	int outcome = NN_RAW;
+	if (stream_is_paired(stream) && rx_taken(stream)) {
+		enum lock_outcome lock = lock_take(&stream->own->rx_lock, nn_self());
+		while (lock == LOCK_TAKEN && rx_advance(stream))
+			;
+		uint64_t count = waiting(stream);
+		*value = count > INT32_MAX ? INT32_MAX : (int)count;
+		io->result = 0;
+		outcome = NN_DONE;
+		lock_drop(&stream->own->rx_lock, lock);
+	}
+	stream_put(stream);
+	return outcome;
+}
+
+int nn_outq(struct nn_io *io, int fd, int *value)
+{
+	struct nn_stream *stream = stream_get(fd);
+	io->stream = NULL;
+	io->counted = false;
+	if (!stream)
+		return NN_RAW;
+	int outcome = NN_RAW;
+	if (stream_is_paired(stream) && tx_taken(stream)) {
+		/* What reached the ring has reached the peer's memory: acknowledged, in TCP's terms. */
+		*value = 0;
+		io->result = 0;
+		outcome = NN_DONE;
+	}
+	stream_put(stream);
+	return outcome;
+}
