@@ -113,14 +113,15 @@ bool epoll_stream_can_move(struct nn_stream *stream)
 	return can && lock == LOCK_TAKEN;
 }
 
-/* The stream's registration changes with the kernel's. Under the table's lock; the kernel has agreed. */
-static void change(struct nn_set *set, struct nn_stream *stream, int op, int fd, const struct epoll_event *event)
+/* The stream's registration changes with the kernel's. Under the table's lock; the kernel has agreed. False: nobody would tell
+ * the set what happens on rings. */
+static bool change(struct nn_set *set, struct nn_stream *stream, int op, int fd, const struct epoll_event *event)
 {
 	struct nn_reg *reg = reg_find(stream, set, fd);
 	if (op == EPOLL_CTL_DEL) {
 		if (reg)
 			reg_free(reg);
-		return;
+		return true;
 	}
 	if (reg && op == EPOLL_CTL_ADD) {
 		reg_free(reg); /* the kernel no longer had it: a number closed behind our back */
@@ -129,7 +130,7 @@ static void change(struct nn_set *set, struct nn_stream *stream, int op, int fd,
 	if (!reg) {
 		reg = reg_new(stream, set, fd);
 		if (!reg)
-			return;
+			return false;
 		set->items++;
 	}
 	enum lock_outcome lock = lock_take(&set->lock, nn_self());
@@ -140,10 +141,15 @@ static void change(struct nn_set *set, struct nn_stream *stream, int op, int fd,
 	lock_drop(&set->lock, lock);
 	if (stream_is_managed(stream)) {
 		atomic_fetch_or(&stream->kernel_news, EPOLLIN | EPOLLOUT);
-		reg_manage(reg);
+		if (!reg_manage(reg)) {
+			/* No slot, no descriptor: the kernel's word again, and bytes that it sees. */
+			kernel_ctl(set, EPOLL_CTL_MOD, fd, event->events & ~EPOLLEXCLUSIVE, event->data.u64);
+			return false;
+		}
 		/* Ready already? Then whoever sleeps in the set must hear of it. */
 		waiter_ring_own(&set->waiter);
 	}
+	return true;
 }
 
 /* `inner` becomes an item of `outer`. */
@@ -193,16 +199,19 @@ long nn_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	} else {
 		outcome = sys_call4(SYS_epoll_ctl, epfd, op, fd, event);
 	}
+	bool heard = true;
 	if (outcome == 0 && lock == LOCK_TAKEN) {
 		uint32_t phase = stream ? atomic_load(&stream->phase) : STREAM_FREE;
 		if (stream && phase != STREAM_ALONE)
-			change(set, stream, op, fd, event);
+			heard = change(set, stream, op, fd, event);
 		else if (op == EPOLL_CTL_ADD)
 			set->items++;
 		else if (op == EPOLL_CTL_DEL && set->items)
 			set->items--;
 	}
 	lock_drop(&table_lock, lock);
+	if (!heard)
+		stream_outside(stream, NN_REASON_NO_FDS, OUTSIDE_BOTH);
 	if (stream)
 		stream_put(stream);
 	return outcome;

@@ -88,7 +88,8 @@ static bool may_go_up(struct nn_stream *stream)
 	       !atomic_load_explicit(&stream->stay_tx, memory_order_relaxed) && !stream->pair->inherited &&
 	       (atomic_load_explicit(&stream->peer->rx_flags, memory_order_acquire) & (END_READY | END_WANT_OUTSIDE)) == END_READY &&
 	       !(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & (END_FIN | END_FINAL)) &&
-	       !(peer_tx_flags(stream) & END_CLOSED) && !atomic_load(&stream->kernel_hup) &&
+	       /* Until the receiving direction has moved once, epoll sets ask the kernel for room, which knows nothing of rings. */
+	       (rx_taken(stream) || stream->rx_final) && !(peer_tx_flags(stream) & END_CLOSED) && !atomic_load(&stream->kernel_hup) &&
 	       !(stream->sharers && atomic_load(stream->sharers) > 1);
 }
 
