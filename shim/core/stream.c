@@ -335,7 +335,8 @@ static void settle(struct nn_stream *stream)
 static void stream_free(struct nn_stream *stream)
 {
 	uint32_t phase = atomic_load(&stream->phase);
-	if (phase == STREAM_FREE || phase == STREAM_RESERVED ||
+	/* Between a stale stream_get's last put and here the slot may have been handed out again: then it has descriptors. */
+	if (phase == STREAM_FREE || phase == STREAM_RESERVED || atomic_load(&stream->fds) ||
 		!atomic_compare_exchange_strong(&stream->phase, &phase, STREAM_RESERVED))
 		return;
 	rendezvous_abandon(stream);
