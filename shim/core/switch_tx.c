@@ -197,7 +197,9 @@ void tx_serve_outside(struct nn_stream *stream)
 	uint64_t from = frozen;
 	if (from < stream->tx_start && !in_old_ring)
 		from = stream->tx_start;
-	if (from > tail || from < oldest || tail - stream->tx_start > stream->tx_mask + 1) {
+	/* Only what was not read must still be there: a segment may be any number of rings long. */
+	uint64_t in_current = from > stream->tx_start ? from : stream->tx_start;
+	if (from > tail || from < oldest || tail - in_current > stream->tx_mask + 1) {
 		/* A lie, or not to be had any more: as TCP would with a peer that lost its memory. */
 		atomic_store(&stream->error, ECONNRESET);
 		from = tail;
