@@ -211,7 +211,7 @@ int pair_attach(struct pair *pair, struct incoming *in)
 		return pair->peer_memory == in->message.memory ? 0 : -EPROTO;
 	if (!(in->message.flags & MESSAGE_HAS_MEMORY) || in->fd_count < FD_MEMORY_END || !in->message.memory)
 		return -EPROTO;
-	error = region_attach(&share, &region, &length);
+	error = region_attach_from(&nn_config.backend, &share, &region, &length);
 	if (error)
 		return error;
 	error = board_attach(in->fds[FD_BOARD], &board);
