@@ -42,20 +42,56 @@ static uint32_t kernel_readiness(struct nn_stream *stream, const struct readines
 	return (uint32_t)(unsigned short)fd.revents & (ask | POLLERR | POLLHUP);
 }
 
+/* All that can make an edge, as it is now. As in the kernel, bytes are one only for who asked for bytes, and room for who asked
+ * for room; an end is one for all. Of ends in a direction that is on TCP the kernel tells. */
+struct edges {
+	uint64_t tail, flags;
+	uint32_t in, out, end, room;
+};
+
+static struct edges edges_now(struct nn_stream *stream)
+{
+	struct edges now = {
+		.tail = atomic_load(&stream->peer->tail),
+		.in = atomic_load(&stream->kernel_in),
+		.out = atomic_load(&stream->kernel_out),
+		.end = atomic_load(&stream->kernel_end),
+	};
+	if (stream->rx_ring)
+		now.flags = (peer_tx_flags(stream) & (END_FIN | END_RESET)) | (atomic_load(&stream->own->tx_flags) & END_FIN) << 32;
+	return now;
+}
+
+static bool edge_since(const struct nn_reg *reg, const struct edges *now)
+{
+	bool bytes = now->tail != reg->seen_tail || now->in != reg->seen_in;
+	bool room = now->out != reg->seen_out || now->room != reg->seen_room;
+	return reg->fresh || now->flags != reg->seen_flags || now->end != reg->seen_end || (bytes && (reg->events & READY_IN)) ||
+	       (room && (reg->events & READY_OUT));
+}
+
+static void edges_seen(struct nn_reg *reg, const struct edges *now)
+{
+	reg->fresh = false;
+	reg->seen_tail = now->tail;
+	reg->seen_flags = now->flags;
+	reg->seen_in = now->in;
+	reg->seen_out = now->out;
+	reg->seen_end = now->end;
+	reg->seen_room = now->room;
+}
+
 /* The events to report for one registration, 0: none. Peeking, an edge stays one. Under the set's lock. */
 static uint32_t reg_events(struct nn_reg *reg, bool peek, bool *unsure)
 {
 	if (reg->disabled)
 		return 0;
 	struct nn_stream *stream = stream_at(reg->stream);
-	/* What is seen here is an edge the next time only if it has changed again. */
-	uint64_t tail = atomic_load(&stream->peer->tail);
-	/* Of an end that comes by TCP the kernel tells the edge. */
-	uint64_t flags = (stream->rx_ring ? peer_tx_flags(stream) & (END_FIN | END_RESET) : 0) | (atomic_load(&stream->own->tx_flags) & END_FIN) << 32;
-	uint32_t in = atomic_load(&stream->kernel_in), out = atomic_load(&stream->kernel_out);
+	/* What is seen here is an edge the next time only if it has changed again; room is what readiness finds. */
+	struct edges now = edges_now(stream);
 	struct readiness state = stream_readiness(stream);
 	*unsure |= state.unsure;
-	uint32_t room = atomic_load(&stream->tx_edges);
+	now.room = atomic_load(&stream->tx_edges);
 	uint32_t mask = state.ready;
 	if (state.ask || atomic_load_explicit(&stream->kernel_hup, memory_order_relaxed))
 		mask |= kernel_readiness(stream, &state);
@@ -63,18 +99,10 @@ static uint32_t reg_events(struct nn_reg *reg, bool peek, bool *unsure)
 	if (!mask)
 		return 0;
 	if (reg->events & EPOLLET) {
-		bool edge = reg->fresh || tail != reg->seen_tail || flags != reg->seen_flags || in != reg->seen_in ||
-			    ((reg->events & EPOLLOUT) && out != reg->seen_out) || room != reg->seen_room;
-		if (!edge)
+		if (!edge_since(reg, &now))
 			return 0;
-		if (peek)
-			return mask;
-		reg->fresh = false;
-		reg->seen_tail = tail;
-		reg->seen_flags = flags;
-		reg->seen_in = in;
-		reg->seen_out = out;
-		reg->seen_room = room;
+		if (!peek)
+			edges_seen(reg, &now);
 	}
 	return mask;
 }
@@ -186,9 +214,10 @@ static int sift(struct nn_set *set, struct epoll_event *events, int count, bool 
 		if (what & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 			stream_look(stream);
 		/* An edge for the application, unless memory had told it already. */
-		if ((!stream->rx_ring && (what & EPOLLIN)) || (what & EPOLLPRI) || (!knew && atomic_load(&stream->kernel_hup)) ||
-			(!had_error && atomic_load(&stream->error)))
+		if (!stream->rx_ring && (what & EPOLLIN))
 			atomic_fetch_add(&stream->kernel_in, 1);
+		if ((what & EPOLLPRI) || (!knew && atomic_load(&stream->kernel_hup)) || (!had_error && atomic_load(&stream->error)))
+			atomic_fetch_add(&stream->kernel_end, 1);
 		if (!tx_taken(stream) && (what & EPOLLOUT) && !atomic_exchange(&stream->expect_out, 0))
 			atomic_fetch_add(&stream->kernel_out, 1);
 	}

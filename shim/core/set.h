@@ -38,7 +38,7 @@ struct nn_reg {
 	uint32_t place; /* in set->managed */
 	/* What the last report had seen. */
 	uint64_t seen_tail, seen_flags;
-	uint32_t seen_in, seen_out, seen_room;
+	uint32_t seen_in, seen_out, seen_end, seen_room;
 };
 
 struct nn_set {

@@ -102,7 +102,8 @@ struct nn_stream {
 	bool want_inq;          /* TCP_INQ was asked for */
 
 	/* What the kernel last told an epoll set about the TCP connection; see epoll.h. */
-	_Atomic uint32_t kernel_news, kernel_in, kernel_out; /* bits; edges */
+	_Atomic uint32_t kernel_news;                         /* bits */
+	_Atomic uint32_t kernel_in, kernel_out, kernel_end; /* edges: bytes, room, an end or an error */
 	_Atomic uint32_t expect_out; /* the kernel is about to report room only because its item was changed */
 	_Atomic uint32_t left; /* the peer knows that we closed */
 	bool shared_at_close;  /* other processes held the socket when we closed it */
