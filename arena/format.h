@@ -67,7 +67,7 @@ struct board_slot {
 	alignas(ARENA_LINE) _Atomic uint64_t asleep;
 	_Atomic uint64_t spinning;
 	_Atomic uint64_t holder; /* thread id that holds the slot, 0 free; of no interest to peers */
-	uint64_t sleeps;         /* number of the last sleep; the holder's */
+	_Atomic uint64_t sleeps; /* number of the last sleep; the holder's */
 	uint64_t reserved[4];
 };
 

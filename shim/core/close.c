@@ -9,7 +9,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <poll.h>
 
+#include "shim/core/clock.h"
 #include "shim/core/epoll.h"
 #include "shim/core/hidden.h"
 #include "shim/core/lock.h"
@@ -24,7 +26,7 @@
 static void say(struct nn_stream *stream, uint64_t flags)
 {
 	enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
-	atomic_fetch_or(&stream->own->tx_flags, flags); /* after the tail: pairs with drained() in recv.c */
+	atomic_fetch_or(&stream->own->tx_flags, flags); /* after the tail: pairs with drained() in pull.c */
 	lock_drop(&stream->own->tx_lock, lock);
 	if (atomic_load_explicit(&stream->peer->rx_flags, memory_order_relaxed) & END_WANT_ACTIVITY) {
 		uint32_t group = stream->own_end / ACTIVITY_GROUP;
@@ -34,17 +36,39 @@ static void say(struct nn_stream *stream, uint64_t flags)
 	doorbell_ring(stream->pair, stream->peer);
 }
 
-/* The bytes in [head, tail) of the sender's ring that the peer wants by TCP are owed even by a closing stream. */
-static void pay_replay(struct nn_stream *stream)
+/* How long a stream that ends waits for the kernel to take what the peer wants by TCP. */
+#define PAY_NS 500000000ull
+
+/* The bytes in [head, tail) of the sender's ring that the peer wants by TCP are owed even by a closing stream. The kernel takes as many
+ * as its buffer holds; where that is not all, and the peer does not read, the connection can only be reset (-> false). */
+static bool pay_replay(struct nn_stream *stream)
 {
-	enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
-	if (lock == LOCK_TAKEN) {
-		if (tx_outside_wanted(stream) && !stream->tx_replaying)
+	uint64_t deadline = 0;
+	while (tx_outside_wanted(stream) || stream->tx_replaying) {
+		enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
+		bool paid = lock == LOCK_NESTED;
+		if (!paid && tx_outside_wanted(stream) && !stream->tx_replaying)
 			tx_serve_outside(stream);
-		else if (stream->tx_replaying)
+		else if (!paid && stream->tx_replaying)
 			tx_replay_more(stream);
+		paid |= !stream->tx_replaying;
+		lock_drop(&stream->own->tx_lock, lock);
+		uint64_t now = nn_now_ns();
+		if (!deadline)
+			deadline = now + PAY_NS;
+		if (paid || now >= deadline)
+			return paid;
+		struct pollfd room = {.fd = stream->fd, .events = POLLOUT};
+		struct timespec limit = {0, (long)(deadline - now)};
+		sys_call5(SYS_ppoll, &room, 1, &limit, NULL, 8);
 	}
-	lock_drop(&stream->own->tx_lock, lock);
+	return true;
+}
+
+static void linger_no_time(int fd)
+{
+	struct linger linger = {.l_onoff = 1};
+	sys_call5(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
 /* Would the kernel reset the connection rather than end it? Unread bytes, or SO_LINGER with no time. */
@@ -53,8 +77,7 @@ static bool resets(struct nn_stream *stream, int fd)
 	struct linger linger = {0};
 	socklen_t length = sizeof linger;
 	if (stream->rx_ring && atomic_load(&stream->peer->tail) > atomic_load(&stream->own->head)) {
-		linger.l_onoff = 1;
-		sys_call5(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+		linger_no_time(fd);
 		return true;
 	}
 	return sys_call5(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, &linger, &length) == 0 && linger.l_onoff && !linger.l_linger;
@@ -85,11 +108,13 @@ static void last_close(struct nn_stream *stream, int fd)
 	}
 	if (!stream_is_paired(stream))
 		return;
-	pay_replay(stream);
+	bool paid = pay_replay(stream);
+	if (!paid)
+		linger_no_time(fd);
 	/* A call in progress in another thread keeps the socket open, here as in the kernel: the last to leave says it. */
 	if (atomic_load(&stream->users) > 2)
 		return;
-	farewell(stream, resets(stream, fd) ? END_RESET : 0);
+	farewell(stream, !paid || resets(stream, fd) ? END_RESET : 0);
 }
 
 /* Takes the number out of the tables. The caller closes it, and afterwards puts the stream returned (or NULL). */
@@ -245,13 +270,17 @@ long nn_shutdown(int fd, int how)
 	struct nn_stream *stream = stream_get(fd);
 	if (!stream)
 		return sys_call2(SYS_shutdown, fd, how);
-	if (stream_is_paired(stream)) {
-		if (how == SHUT_WR || how == SHUT_RDWR) {
+	if (how == SHUT_WR || how == SHUT_RDWR) {
+		/* The peer must have heard of it in memory before the kernel's FIN, or it takes that for our death. */
+		atomic_store(&stream->tx_shut, 1);
+		if (stream_is_paired(stream)) {
 			pay_replay(stream);
 			say(stream, END_FIN);
 		}
 	}
 	long outcome = sys_call2(SYS_shutdown, fd, how);
+	if (outcome < 0 && !stream_is_paired(stream))
+		atomic_store(&stream->tx_shut, 0); /* not connected: nothing was shut */
 	if (outcome == 0 && (how == SHUT_RD || how == SHUT_RDWR)) {
 		atomic_store(&stream->rx_shut, 1);
 		epoll_stream_moved(stream);

@@ -82,7 +82,7 @@ static void edges_seen(struct nn_reg *reg, const struct edges *now)
 }
 
 /* The events to report for one registration, 0: none. Peeking, an edge stays one. Under the set's lock. */
-static uint32_t reg_events(struct nn_reg *reg, bool peek, bool *unsure)
+static uint32_t reg_events(struct nn_reg *reg, bool peek)
 {
 	if (reg->disabled)
 		return 0;
@@ -90,7 +90,6 @@ static uint32_t reg_events(struct nn_reg *reg, bool peek, bool *unsure)
 	/* What is seen here is an edge the next time only if it has changed again; room is what readiness finds. */
 	struct edges now = edges_now(stream);
 	struct readiness state = stream_readiness(stream);
-	*unsure |= state.unsure;
 	now.room = atomic_load(&stream->tx_edges);
 	uint32_t mask = state.ready;
 	if (state.ask || atomic_load_explicit(&stream->kernel_hup, memory_order_relaxed))
@@ -107,7 +106,23 @@ static uint32_t reg_events(struct nn_reg *reg, bool peek, bool *unsure)
 	return mask;
 }
 
-/* Moves up to `max` ready registrations into `events`. */
+/* What is due on the stream of the managed registration at `place`. Under the set's lock, which is let go meanwhile: afterwards another
+ * registration may be there, or none. False: not now. */
+static bool service(struct nn_set *set, uint32_t place)
+{
+	uint32_t index = reg_at(set->managed[place])->stream;
+	if (!stream_due(stream_at(index)))
+		return true;
+	lock_drop(&set->lock, LOCK_TAKEN);
+	struct nn_stream *stream = stream_hold(index);
+	bool served = !stream || stream_service(stream);
+	if (stream)
+		stream_put(stream);
+	lock_take(&set->lock, nn_self());
+	return served;
+}
+
+/* Moves up to `max` ready registrations into `events`. *unsure: look again before sleeping. */
 static int collect(struct nn_set *set, struct epoll_event *events, int max, bool *unsure)
 {
 	int count = 0;
@@ -115,14 +130,15 @@ static int collect(struct nn_set *set, struct epoll_event *events, int max, bool
 	if (!set->managed_count)
 		return 0;
 	enum lock_outcome lock = lock_take(&set->lock, nn_self());
-	uint32_t total = set->managed_count, from = set->cursor;
-	if (from >= total)
-		from = 0;
-	uint32_t at = from;
-	for (uint32_t i = 0; i < total && count < max && lock == LOCK_TAKEN; i++) {
+	uint32_t at = set->cursor;
+	for (uint32_t i = 0; i < set->managed_count && count < max && lock == LOCK_TAKEN; i++, at++) {
+		if (at >= set->managed_count)
+			at = 0;
+		*unsure |= !service(set, at);
+		if (at >= set->managed_count)
+			continue;
 		struct nn_reg *reg = reg_at(set->managed[at]);
-		at = at + 1 == total ? 0 : at + 1;
-		uint32_t mask = reg_events(reg, false, unsure);
+		uint32_t mask = reg_events(reg, false);
 		if (!mask)
 			continue;
 		if (reg->events & EPOLLONESHOT)
@@ -138,12 +154,16 @@ static int collect(struct nn_set *set, struct epoll_event *events, int max, bool
 
 static bool any_ready(struct nn_set *set)
 {
-	bool unsure = false, any = false;
+	bool any = false;
 	enum lock_outcome lock = lock_take(&set->lock, nn_self());
-	for (uint32_t i = 0; i < set->managed_count && !any; i++)
-		any = reg_events(reg_at(set->managed[i]), true, &unsure);
+	for (uint32_t i = 0; i < set->managed_count && !any; i++) {
+		if (lock == LOCK_TAKEN)
+			any = !service(set, i);
+		if (i < set->managed_count)
+			any |= reg_events(reg_at(set->managed[i]), true) != 0;
+	}
 	lock_drop(&set->lock, lock);
-	return any || unsure;
+	return any;
 }
 
 /*
@@ -185,10 +205,11 @@ void epoll_set_exposed(uint32_t index)
 	settle_bell(set);
 }
 
-/* Takes our own items out of what the kernel reported. Returns how many of the application's remain; *bell: ours was rung. */
+/* Takes our own items out of what the kernel reported. Returns how many of the application's remain; *ours: there were some. */
 static int sift(struct nn_set *set, struct epoll_event *events, int count, bool *ours)
 {
 	int kept = 0;
+	enum lock_outcome lock = lock_take(&set->lock, nn_self()); /* registrations stay what they are */
 	for (int i = 0; i < count; i++) {
 		uint32_t index;
 		uint64_t data = events[i].data.u64;
@@ -221,6 +242,7 @@ static int sift(struct nn_set *set, struct epoll_event *events, int count, bool 
 		if (!tx_taken(stream) && (what & EPOLLOUT) && !atomic_exchange(&stream->expect_out, 0))
 			atomic_fetch_add(&stream->kernel_out, 1);
 	}
+	lock_drop(&set->lock, lock);
 	return kept;
 }
 
@@ -229,8 +251,6 @@ static long kernel_look(struct nn_set *set, struct epoll_event *events, int max,
 {
 	set->looked = cpu_ticks();
 	set->hurried = 0;
-	if (max <= 0)
-		return 0;
 	struct timespec limit = {0, 0};
 	long count = sys_call6(SYS_epoll_pwait2, set->epfd, events, max, &limit, NULL, 8);
 	if (count == -ENOSYS)
@@ -238,19 +258,36 @@ static long kernel_look(struct nn_set *set, struct epoll_event *events, int max,
 	return count <= 0 ? count : sift(set, events, (int)count, ours);
 }
 
+/* A thread leaves the set's sleepers. The last one out takes the set's mark away, but no mark that another has made since; else the next
+ * news must ring again, for those who sleep on. */
+static void leave_sleepers(struct nn_set *set)
+{
+	uint64_t mark = waiter_mark(&set->waiter);
+	if (atomic_fetch_sub(&set->sleepers, 1) > 1)
+		waiter_falls_asleep(&set->waiter);
+	else if (!set->exposed)
+		waiter_unmark(&set->waiter, mark);
+}
+
 static void undo(struct sleep *sleep)
 {
 	struct set_sleep *whole = (struct set_sleep *)sleep;
-	if (atomic_fetch_sub(&whole->set->sleepers, 1) == 1)
-		waiter_wakes(&whole->set->waiter);
+	leave_sleepers(whole->set);
 	waiter_drop(&whole->spinner);
+}
+
+/* What other sleepers of the set could take: wakes one of them. */
+static void wake_another(struct nn_set *set)
+{
+	if (atomic_load(&set->sleepers))
+		waiter_ring_own(&set->waiter);
 }
 
 static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events, int max, uint64_t left, const sigset_t *mask,
 	bool *unsure)
 {
 	struct nn_set *set = whole->set;
-	bool managed = set->managed_count;
+	bool managed = set->managed_count, ours = false;
 	atomic_fetch_add(&set->sleepers, 1);
 	if (managed)
 		waiter_falls_asleep(&set->waiter);
@@ -261,17 +298,16 @@ static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events,
 		struct timespec limit = {(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
 		count = nn_front.epoll_pwait2(set->epfd, events, max, left == UINT64_MAX ? NULL : &limit, mask, whole);
 		set->looked = cpu_ticks();
-		if (count > 0) {
-			bool ours = false;
+		if (count > 0)
 			count = sift(set, events, (int)count, &ours);
-		}
 	}
-	if (atomic_fetch_sub(&set->sleepers, 1) == 1) {
-		if (!set->exposed)
-			waiter_wakes(&set->waiter);
-	} else if (managed) {
-		/* Others sleep on: the next news must ring again; and what came meanwhile is looked at by our caller. */
-		waiter_falls_asleep(&set->waiter);
+	leave_sleepers(set);
+	/* The bell that woke us may have been meant for all: nobody else hears it. */
+	if (count > 0 && ours) {
+		if (count < max)
+			count += collect(set, events + count, max - (int)count, unsure);
+		if (count == max)
+			wake_another(set);
 	}
 	return count;
 }
@@ -325,18 +361,24 @@ static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uin
 			settle_bell(set_at(set->nested[i]));
 	struct set_sleep whole = {.sleep = {.undo = undo}, .set = set, .spinner = {.slot = -1, .bell = -1}};
 	for (;;) {
-		bool unsure, ours = false;
-		long count = collect(set, events, max, &unsure);
+		bool unsure = false, ours = false;
+		/* Busy with memory: the kernel's items get their turn now and then, and some of the places. */
+		bool turn = set->managed_count && (++set->hurried > LOOK_COLLECTIONS || cpu_ticks() - set->looked > LOOK_TICKS);
+		int places = turn ? max - (max + 3) / 4 : max;
+		long count = places ? collect(set, events, places, &unsure) : 0;
+		bool more = count == places;
+		if (turn && (count || !places)) {
+			long looked = kernel_look(set, events + count, max - (int)count, &ours);
+			count += looked > 0 ? looked : 0;
+		}
+		if (!count && !places) {
+			count = collect(set, events, max, &unsure);
+			more = count;
+		}
 		if (count) {
-			/* Busy with memory: the kernel's items get their turn now and then. */
-			if (++set->hurried > LOOK_COLLECTIONS || cpu_ticks() - set->looked > LOOK_TICKS) {
-				long more = kernel_look(set, events + count, max - (int)count, &ours);
-				if (more > 0)
-					count += more;
-			}
 			settle_bell(set);
-			if (count == max && atomic_load(&set->sleepers))
-				waiter_ring_own(&set->waiter); /* there may be more than this thread takes */
+			if (more)
+				wake_another(set); /* there may be more than this thread takes */
 			return count;
 		}
 		if (deadline == 0 && !unsure) {

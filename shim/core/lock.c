@@ -2,6 +2,7 @@
 #include "shim/core/lock.h"
 
 #include <errno.h>
+#include <signal.h>
 
 #include "shim/core/clock.h"
 #include "shim/core/sys.h"
@@ -22,4 +23,22 @@ enum lock_outcome lock_wait(_Atomic uint32_t *lock, uint32_t self)
 			atomic_compare_exchange_strong_explicit(lock, &holder, self, memory_order_acquire, memory_order_relaxed))
 			return LOCK_TAKEN;
 	}
+}
+
+/* A handler on a stack of its own is neither above nor below anything. */
+static bool on_other_stack(void)
+{
+	stack_t stack = {0};
+	return sys_call2(SYS_sigaltstack, NULL, &stack) == 0 && (stack.ss_flags & SS_ONSTACK);
+}
+
+enum lock_outcome lock_take_in(_Atomic uint32_t *lock, uint32_t self, uintptr_t *frame)
+{
+	enum lock_outcome outcome = lock_take(lock, self);
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+	if (outcome == LOCK_NESTED && *frame && here >= *frame && !on_other_stack())
+		outcome = LOCK_TAKEN;
+	if (outcome == LOCK_TAKEN)
+		*frame = here;
+	return outcome;
 }

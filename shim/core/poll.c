@@ -118,13 +118,16 @@ static long look(struct list *list, bool sleeping)
 		struct nn_stream *stream = list->watches[i].stream;
 		if (!stream)
 			continue;
+		if (stream_due(stream))
+			list->unsure |= !stream_service(stream);
 		struct readiness state = stream_readiness(stream);
 		fd->revents = (short)(state.ready & ((uint32_t)fd->events | POLLERR | POLLHUP));
 		list->asked[i].events = (short)((uint32_t)fd->events & state.ask);
+		if (sleeping && stream->tx_replaying)
+			list->asked[i].events |= POLLOUT;
 		/* Asleep, the kernel's FIN must wake us even if nobody asked for RDHUP. */
 		if (sleeping && stream_is_paired(stream) && !atomic_load(&stream->kernel_hup))
 			list->asked[i].events |= POLLRDHUP;
-		list->unsure |= state.unsure;
 		list->others |= (uint32_t)fd->events & state.ask & ~(uint32_t)POLLPRI;
 		ready += fd->revents != 0;
 	}
@@ -141,6 +144,8 @@ static long merge(struct list *list)
 		short answer = list->asked[i].revents;
 		if (stream && stream_is_paired(stream) && (answer & (POLLRDHUP | POLLHUP | POLLERR)) && !atomic_load(&stream->kernel_hup))
 			stream_look(stream);
+		if (stream && stream->tx_replaying)
+			answer &= ~(short)READY_OUT; /* that room is for what is sent again */
 		fd->revents |= (short)(answer & (fd->events | POLLERR | POLLHUP | POLLNVAL));
 		if (stream && stream_is_paired(stream) && rx_taken(stream)) {
 			struct readiness state = stream_readiness(stream);

@@ -32,14 +32,18 @@ static long ring_read(struct nn_stream *stream, struct cursor *to, struct wish w
 		uint64_t head = atomic_load_explicit(&stream->own->head, memory_order_relaxed);
 		uint64_t tail = atomic_load(&stream->peer->tail); /* pairs with ring_write */
 		uint64_t end = rx_segment_end(stream);
+		if (tail < head) {
+			rx_spoil(stream); /* bytes taken back */
+			return PULL_NOTHING;
+		}
 		if (tail > end)
 			tail = end;
 		uint64_t count = tail - head;
 		if (tail <= head)
 			return PULL_NOTHING;
 		if (count > stream->rx_mask + 1) {
-			atomic_store(&stream->error, ECONNRESET); /* a lie: more than the ring holds */
-			return -ECONNRESET;
+			rx_spoil(stream); /* more than the ring holds */
+			return PULL_NOTHING;
 		}
 		if (count > to->left)
 			count = to->left;
@@ -98,7 +102,9 @@ static long tcp_read(struct nn_stream *stream, struct cursor *to, struct wish wi
 			if (outcome == 0) {
 				stream_look(stream);
 				/* Bytes that a known next segment says went before it, and the kernel has none left: a lie. */
-				return rx_segment_end(stream) == UINT64_MAX ? PULL_END : -ECONNRESET;
+				if (rx_segment_end(stream) != UINT64_MAX)
+					rx_spoil(stream);
+				return PULL_END;
 			}
 			return outcome;
 		}
@@ -193,7 +199,13 @@ long stream_pull(struct nn_stream *stream, struct cursor *to, struct wish wish, 
 {
 	long total = 0;
 	bool ended = false;
-	while (to->left) {
+	for (unsigned entered = 0; to->left;) {
+		if (stream->rx_spoiled) {
+			if (total)
+				return total;
+			int error = stream_take_error(stream);
+			return error ? -error : PULL_END;
+		}
 		long got = wish.peek ? peek(stream, to, wish) : stream->rx_ring ? ring_read(stream, to, wish) : tcp_read(stream, to, wish);
 		if (got > 0) {
 			total += got;
@@ -203,7 +215,9 @@ long stream_pull(struct nn_stream *stream, struct cursor *to, struct wish wish, 
 		}
 		if (got < PULL_END)
 			return total ? total : got;
-		if (!nested && rx_advance(stream))
+		if (!nested && entered++ < 2 * END_SEGMENTS && rx_advance(stream))
+			continue;
+		if (stream->rx_spoiled)
 			continue;
 		if (total || !rx_taken(stream))
 			break;

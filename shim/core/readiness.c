@@ -6,23 +6,35 @@
 #include "shim/core/switch.h"
 #include "shim/core/wait.h"
 
-/* Never waits for a lock: callers hold locks of epoll sets, which come after those of streams. */
-static bool enter_segments(struct nn_stream *stream)
+static bool segment_due(const struct nn_stream *stream)
 {
+	return rx_taken(stream) && !stream->rx_spoiled &&
+	       rx_segment_end(stream) <= atomic_load_explicit(&stream->own->head, memory_order_relaxed);
+}
+
+bool stream_due(const struct nn_stream *stream)
+{
+	return stream_is_paired(stream) && (segment_due(stream) || tx_outside_wanted(stream) || stream->tx_replaying);
+}
+
+bool stream_service(struct nn_stream *stream)
+{
+	if (!stream_is_paired(stream))
+		return true;
+	bool served = !(tx_outside_wanted(stream) || stream->tx_replaying) || stream_serve(stream);
+	if (!segment_due(stream))
+		return served;
 	if (!lock_try(&stream->own->rx_lock, nn_self()))
 		return false;
 	if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
 		rx_reload(stream);
-	while (rx_advance(stream))
-		;
+	rx_enter(stream);
 	lock_drop(&stream->own->rx_lock, LOCK_TAKEN);
-	return true;
+	return served;
 }
 
 static void receiving(struct nn_stream *stream, struct readiness *state)
 {
-	if (atomic_load(&stream->peer->epoch) != stream->rx_epoch && !enter_segments(stream))
-		state->unsure = true;
 	state->ask |= POLLPRI; /* urgent data goes by TCP */
 	bool over = atomic_load_explicit(&stream->kernel_hup, memory_order_relaxed);
 	uint64_t flags = peer_tx_flags(stream);
@@ -43,16 +55,20 @@ static void receiving(struct nn_stream *stream, struct readiness *state)
 
 static void sending(struct nn_stream *stream, struct readiness *state)
 {
-	if (!stream->tx_ring || stream->tx_replaying) {
+	if (stream->tx_replaying)
+		return; /* room is for what is sent again */
+	if (!stream->tx_ring) {
 		state->ask |= READY_OUT;
 		return;
 	}
 	if (atomic_load_explicit(&stream->tx_full, memory_order_relaxed)) {
+		uint64_t space_at = atomic_load(&stream->own->space_at);
 		if (!tx_news(stream))
 			return;
-		atomic_store_explicit(&stream->tx_full, 0, memory_order_relaxed);
-		atomic_store(&stream->own->space_at, 0);
-		atomic_fetch_add(&stream->tx_edges, 1);
+		if (atomic_exchange(&stream->tx_full, 0))
+			atomic_fetch_add(&stream->tx_edges, 1);
+		/* Unless another thread waits for room anew: it has found none after we found some. */
+		atomic_compare_exchange_strong(&stream->own->space_at, &space_at, 0);
 	}
 	state->ready |= READY_OUT;
 }
@@ -64,8 +80,6 @@ struct readiness stream_readiness(struct nn_stream *stream)
 		state.ask = ~0u;
 		return state;
 	}
-	if ((tx_outside_wanted(stream) || stream->tx_replaying) && !stream_serve(stream))
-		state.unsure = true;
 	if (rx_taken(stream))
 		receiving(stream, &state);
 	else

@@ -11,10 +11,17 @@
 struct readiness {
 	uint32_t ready; /* POLL* bits that hold, as far as memory tells */
 	uint32_t ask;   /* bits that only the kernel can tell, because the direction is on TCP */
-	bool unsure;    /* another thread is moving the stream: look again before sleeping */
 };
 
-/* Looks at memory only (and enters new segments). HUP and ERR are always the kernel's to tell, too. */
+/* True when the peer has published something that must be acted upon before readiness tells all: a segment that begins here, or a
+ * wish to have the rest by TCP. */
+bool stream_due(const struct nn_stream *stream);
+
+/* Acts upon it as far as that goes without waiting. May take every lock there is: callers hold none. False: another thread has the
+ * stream just now; look again before sleeping. */
+bool stream_service(struct nn_stream *stream);
+
+/* Looks at memory only. HUP and ERR are always the kernel's to tell, too. */
 struct readiness stream_readiness(struct nn_stream *stream);
 
 #endif

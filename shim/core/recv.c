@@ -39,17 +39,40 @@ static long wait_for_any(struct nn_stream *stream, int flags)
 /* The direction went raw in the middle of a call that wants more than it has. */
 static long finish_raw(struct nn_stream *stream, struct cursor *to, size_t got, int flags)
 {
-	struct iovec pieces[64];
-	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)cursor_vector(to, pieces, 64, to->left)};
 	int at_mark = 0; /* urgent data divides what one call returns */
-	if (sys_call3(SYS_ioctl, stream->fd, SIOCATMARK, &at_mark) == 0 && at_mark)
+	if (flags & MSG_PEEK || (sys_call3(SYS_ioctl, stream->fd, SIOCATMARK, &at_mark) == 0 && at_mark))
 		return (long)got;
 	if (!(flags & MSG_WAITALL))
 		flags |= MSG_DONTWAIT;
-	long outcome = flags & MSG_PEEK ? 0 : sys_call3(SYS_recvmsg, stream->fd, &message, flags);
-	if (outcome > 0)
+	while (to->left) {
+		struct iovec pieces[64];
+		struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)cursor_vector(to, pieces, 64, to->left)};
+		size_t asked = 0;
+		for (size_t i = 0; i < message.msg_iovlen; i++)
+			asked += pieces[i].iov_len;
+		long outcome = sys_call3(SYS_recvmsg, stream->fd, &message, flags);
+		if (outcome <= 0)
+			break;
 		COUNT(stream->shown->rx.tcp_bytes, (uint64_t)outcome);
-	return (long)got + (outcome > 0 ? outcome : 0);
+		got += (size_t)outcome;
+		if ((size_t)outcome < asked)
+			break;
+		cursor_skip(to, (size_t)outcome);
+	}
+	return (long)got;
+}
+
+/* Bytes worth waking for, of a call that wants `target` and has `got`: no more than the ring holds before its sender must wait. A peeked
+ * byte stays where it is: then one more than there are, and beyond the ring time alone tells. */
+static uint64_t worth_waking(const struct nn_stream *stream, bool peek, size_t got, size_t target)
+{
+	if (peek && got && rx_segment_end(stream) != UINT64_MAX)
+		return WANT_TIME;
+	uint64_t half = stream->rx_ring ? stream->rx_mask / 2 + 1 : UINT64_MAX;
+	uint64_t wanted = peek ? target : target - got;
+	if (peek && got >= half)
+		return got + 1;
+	return wanted < half ? wanted : half;
 }
 
 /* One application call. */
@@ -63,11 +86,11 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 		return wait_for_any(stream, flags);
 	COUNT(stream->shown->rx.calls, 1);
 	for (;;) {
-		enum lock_outcome lock = lock_take(&stream->own->rx_lock, nn_self());
+		enum lock_outcome lock = lock_take_in(&stream->own->rx_lock, nn_self(), &stream->rx_frame);
 		if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
 			rx_reload(stream);
 		if (!rx_taken(stream)) {
-			lock_drop(&stream->own->rx_lock, lock);
+			lock_drop_in(&stream->own->rx_lock, lock, &stream->rx_frame);
 			return got ? finish_raw(stream, &to, got, flags) : GO_RAW;
 		}
 		if (wish.peek) {
@@ -75,7 +98,7 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 			got = 0;
 		}
 		long outcome = stream_pull(stream, &to, wish, lock == LOCK_NESTED);
-		lock_drop(&stream->own->rx_lock, lock);
+		lock_drop_in(&stream->own->rx_lock, lock, &stream->rx_frame);
 		if (outcome > 0)
 			got += (size_t)outcome;
 		else if (outcome < 0)
@@ -97,7 +120,7 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 			}
 			return got ? (long)got : -EAGAIN;
 		}
-		long waited = stream_wait_rx(stream, wish.peek ? target : target - got, &deadline);
+		long waited = stream_wait_rx(stream, worth_waking(stream, wish.peek, got, target), &deadline);
 		if (waited < 0)
 			return got ? (long)got : waited;
 	}

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * send(2) and its kin. While the direction is on TCP the call is the front end's to make; on the ring it is served here:
- * copy under tx_lock, publish by one compare-and-swap of the tail (so a signal handler's or another process's call in
- * between only makes us start over), look for sleepers.
+ * copy under tx_lock, publish by one store of the tail, look for sleepers.
  */
 #include <errno.h>
 
@@ -36,30 +35,95 @@ static uint64_t room(struct nn_stream *stream, uint64_t tail, uint64_t wanted)
 	return used < size ? size - used : 0;
 }
 
-/* Copies and publishes what fits; 0 when full. Under tx_lock, on the ring. */
+/*
+ * What a signal handler sends while it interrupts this thread's copy. Its bytes come after ours, as the kernel, which runs no handler in
+ * the middle of a call, would have it: they wait here until we have published.
+ */
+struct nested {
+	struct nested *next;
+	size_t count;
+	uint8_t bytes[];
+};
+
+static size_t nested_write(struct nn_stream *stream, struct cursor *from)
+{
+	uint64_t tail = atomic_load(&stream->own->tail) + stream->tx_copying + stream->tx_nested_bytes;
+	uint64_t count = room(stream, tail, from->left);
+	if (count > from->left)
+		count = from->left;
+	struct nested *nested = count ? process_memory(sizeof *nested + count) : NULL;
+	if (!nested)
+		return 0;
+	nested->count = count;
+	cursor_gather(from, nested->bytes, count);
+	/* Another handler may interrupt this one, but is done when we go on. */
+	stream->tx_nested_bytes += count;
+	nested->next = atomic_load(&stream->tx_nested);
+	while (!atomic_compare_exchange_weak(&stream->tx_nested, &nested->next, nested))
+		;
+	return count;
+}
+
+/* Copies `count` bytes behind the tail and publishes them. There is room. */
+static void put(struct nn_stream *stream, struct cursor *from, uint64_t count)
+{
+	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
+	uint64_t place = tail & stream->tx_mask;
+	uint64_t first = stream->tx_mask + 1 - place;
+	if (first > count)
+		first = count;
+	cursor_gather(from, stream->tx_ring + place, first);
+	if (count > first)
+		cursor_gather(from, stream->tx_ring, count - first);
+	atomic_store(&stream->own->tail, tail + count); /* P1 in waiter.h; pairs with rx_news and ring_read */
+}
+
+static void put_nested(struct nn_stream *stream)
+{
+	struct nested *newest, *oldest = NULL;
+	for (newest = atomic_exchange(&stream->tx_nested, NULL); newest;) {
+		struct nested *next = newest->next;
+		newest->next = oldest;
+		oldest = newest;
+		newest = next;
+	}
+	while (oldest) {
+		struct nested *next = oldest->next;
+		struct iovec piece = {oldest->bytes, oldest->count};
+		struct cursor from = cursor_begin(&piece, 1);
+		put(stream, &from, oldest->count);
+		stream->tx_nested_bytes -= oldest->count;
+		sys_call2(SYS_munmap, oldest, sizeof *oldest + oldest->count);
+		oldest = next;
+	}
+}
+
+/* Copies and publishes what fits; 0 when full. Under tx_lock, on the ring. Half a ring at a time, so that the reader begins while we go on,
+ * and handlers find room. */
 static size_t ring_write(struct nn_stream *stream, struct cursor *from)
 {
-	for (;;) {
-		uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
-		uint64_t count = room(stream, tail, from->left);
-		if (count > from->left)
-			count = from->left;
+	size_t total = 0;
+	while (from->left) {
+		uint64_t most = (stream->tx_mask + 1) / 2;
+		if (most > from->left)
+			most = from->left;
+		uint64_t count = room(stream, atomic_load_explicit(&stream->own->tail, memory_order_relaxed), most);
+		if (count > most)
+			count = most;
 		if (!count)
-			return 0;
-		struct cursor at = *from;
-		uint64_t place = tail & stream->tx_mask;
-		uint64_t first = stream->tx_mask + 1 - place;
-		if (first > count)
-			first = count;
-		cursor_gather(&at, stream->tx_ring + place, first);
-		if (count > first)
-			cursor_gather(&at, stream->tx_ring, count - first);
-		/* P1 in waiter.h; pairs with rx_news and ring_read. */
-		if (atomic_compare_exchange_strong(&stream->own->tail, &tail, tail + count)) {
-			*from = at;
-			return count;
-		}
+			break;
+		stream->tx_copying = count;
+		atomic_signal_fence(memory_order_seq_cst);
+		put(stream, from, count);
+		total += count;
+		do {
+			while (atomic_load_explicit(&stream->tx_nested, memory_order_relaxed))
+				put_nested(stream);
+			stream->tx_copying = 0;
+			atomic_signal_fence(memory_order_seq_cst);
+		} while (atomic_load_explicit(&stream->tx_nested, memory_order_relaxed));
 	}
+	return total;
 }
 
 static void note_activity(struct nn_stream *stream)
@@ -112,22 +176,31 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 			*error = *sent ? 0 : -stream_take_error(stream);
 			return RING_DONE;
 		}
-		enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
+		enum lock_outcome lock = lock_take_in(&stream->own->tx_lock, nn_self(), &stream->tx_frame);
 		if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
 			tx_reload(stream);
 		if (!tx_taken(stream)) {
-			lock_drop(&stream->own->tx_lock, lock);
+			lock_drop_in(&stream->own->tx_lock, lock, &stream->tx_frame);
 			return RING_LEFT;
 		}
 		if (atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN) {
-			lock_drop(&stream->own->tx_lock, lock);
+			lock_drop_in(&stream->own->tx_lock, lock, &stream->tx_frame);
 			return RING_LEFT; /* shut down: EPIPE and SIGPIPE are the kernel's to give */
 		}
-		bool moved = lock == LOCK_TAKEN && serve_peer(stream);
+		if (lock == LOCK_NESTED) {
+			/* Where the call that we interrupt is not copying, but moving the stream, nothing can be sent before it goes on. */
+			size_t nested = stream->tx_copying ? nested_write(stream, from) : 0;
+			COUNT(stream->shown->tx.ring_bytes, nested);
+			*sent += nested;
+			if (!*sent)
+				*error = stream_nonblocking(stream, flags) ? -EAGAIN : -EINTR;
+			return RING_DONE;
+		}
+		bool moved = serve_peer(stream);
 		size_t count = 0;
 		if (!moved) {
 			count = ring_write(stream, from);
-			if (from->left && lock == LOCK_TAKEN && tx_grow(stream))
+			if (from->left && tx_grow(stream))
 				count += ring_write(stream, from);
 			if (from->left && (peer_tx_flags(stream) & END_FIN))
 				/* The kernel has said all it will of this peer: should it die now, only bytes on TCP would find out. */
@@ -135,12 +208,12 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 			else if (from->left)
 				mark_full(stream);
 			/* Pairs with rx_outside: asked while we wrote, the peer reads no ring any more. */
-			if (lock == LOCK_TAKEN && tx_outside_wanted(stream))
+			if (tx_outside_wanted(stream))
 				tx_serve_outside(stream);
-		} else if (stream->tx_replaying && tx_replay_more(stream)) {
-			moved = false;
+		} else if (stream->tx_replaying && !tx_replay_more(stream)) {
+			atomic_store(&stream->tx_full, 1); /* that it ends is news */
 		}
-		lock_drop(&stream->own->tx_lock, lock);
+		lock_drop_in(&stream->own->tx_lock, lock, &stream->tx_frame);
 		if (count) {
 			*sent += count;
 			COUNT(stream->shown->tx.ring_bytes, count);
@@ -164,6 +237,29 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 	}
 }
 
+/* The rest of a call goes to the kernel, as far as it takes it. */
+static size_t send_rest(struct nn_stream *stream, struct cursor *from, int flags)
+{
+	size_t sent = 0;
+	while (from->left) {
+		struct iovec rest[64];
+		struct msghdr message = {.msg_iov = rest, .msg_iovlen = (size_t)cursor_vector(from, rest, 64, from->left)};
+		size_t asked = 0;
+		for (size_t i = 0; i < message.msg_iovlen; i++)
+			asked += rest[i].iov_len;
+		/* After a part was taken, no signal tells of the end. */
+		long outcome = sys_call3(SYS_sendmsg, stream->fd, &message, flags | MSG_NOSIGNAL);
+		if (outcome <= 0)
+			break;
+		COUNT(stream->shown->tx.tcp_bytes, (uint64_t)outcome);
+		sent += (size_t)outcome;
+		if ((size_t)outcome < asked)
+			break;
+		cursor_skip(from, (size_t)outcome);
+	}
+	return sent;
+}
+
 /* One call while the direction is the core's. NN_RAW: it went down before a byte was taken. */
 static int send_taken(struct nn_io *io, struct cursor *from, int flags)
 {
@@ -179,14 +275,8 @@ static int send_taken(struct nn_io *io, struct cursor *from, int flags)
 		if (!raw_hold(stream, true))
 			continue; /* up again already */
 		/* Part of it is on its way: the rest must follow before we return, as the kernel would do. */
-		struct iovec rest[64];
-		struct msghdr message = {.msg_iov = rest, .msg_iovlen = (size_t)cursor_vector(from, rest, 64, from->left)};
-		long outcome = sys_call3(SYS_sendmsg, stream->fd, &message, flags);
+		sent += send_rest(stream, from, flags);
 		raw_release(stream, true);
-		if (outcome > 0) {
-			COUNT(stream->shown->tx.tcp_bytes, (uint64_t)outcome);
-			sent += (size_t)outcome;
-		}
 		break;
 	}
 	io->result = error ? error : (long)sent;

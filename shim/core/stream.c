@@ -78,6 +78,17 @@ struct nn_stream *stream_get(int fd)
 	}
 }
 
+struct nn_stream *stream_hold(uint32_t index)
+{
+	struct nn_stream *stream = &streams[index];
+	atomic_fetch_add(&stream->users, 1);
+	/* While a descriptor names it the descriptors' own hold is counted, so that ours is not the first. */
+	if (atomic_load(&stream->fds))
+		return stream;
+	stream_put(stream);
+	return NULL;
+}
+
 static void set_reason(struct nn_stream *stream, enum nn_reason reason)
 {
 	atomic_store_explicit(&stream->shown->tx.reason, reason, memory_order_relaxed);
@@ -202,6 +213,8 @@ void stream_paired(struct nn_stream *stream, struct nn_pair *pair, unsigned own_
 	stream->shown->remote = stream->remote;
 	atomic_store(&stream->shown->peer_pid, pair->peer_pid);
 	set_reason(stream, NN_REASON_NOT_READY);
+	if (atomic_load(&stream->tx_shut))
+		atomic_fetch_or(&stream->own->tx_flags, END_FIN);
 	/* Another thread may have decided for TCP, or closed it, just now. */
 	uint32_t phase = STREAM_SEEKING;
 	if (!atomic_compare_exchange_strong(&stream->phase, &phase, STREAM_PAIRED)) {
@@ -211,6 +224,9 @@ void stream_paired(struct nn_stream *stream, struct nn_pair *pair, unsigned own_
 		rendezvous_pair_put(pair);
 		return;
 	}
+	/* Pairs with nn_shutdown: one of us sees the other. */
+	if (atomic_load(&stream->tx_shut))
+		atomic_fetch_or(&stream->own->tx_flags, END_FIN);
 	COUNT_SHARED(nn_state->totals.streams, 1);
 	nn_log(LOG_DEBUG, "paired", stream->fd);
 	lease_sweep();

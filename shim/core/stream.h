@@ -87,6 +87,10 @@ struct nn_stream {
 	uint64_t tx_replay_split; /* ... from the old ring up to here ... */
 	uint64_t tx_replay_end;   /* ... from the current one up to here */
 	bool tx_replaying;
+	uintptr_t tx_frame;        /* see lock_take_in */
+	uint64_t tx_copying;       /* bytes that are being copied behind the tail, 0: none (send.c) ... */
+	uint64_t tx_nested_bytes;  /* ... and those that handlers sent meanwhile */
+	struct nested *_Atomic tx_nested;
 	_Atomic uint32_t tx_full;  /* the last send found no room */
 	_Atomic uint32_t tx_edges; /* times that room came back */
 
@@ -96,8 +100,11 @@ struct nn_stream {
 	uint64_t rx_start;
 	uint64_t rx_epoch;      /* the segment that we are in */
 	bool rx_final;          /* it is the last one, and on TCP; calls are raw */
+	bool rx_spoiled;        /* the peer's words made no sense: nothing more is read */
+	uintptr_t rx_frame;     /* see lock_take_in */
 	uint64_t rx_skip;       /* bytes that come by TCP once more and are dropped */
 	_Atomic uint32_t rx_shut;  /* the application has shut it down */
+	_Atomic uint32_t tx_shut;  /* the same of the sending direction, said or to be said by END_FIN */
 	_Atomic int32_t lowat;  /* SO_RCVLOWAT, at least 1 */
 	bool want_inq;          /* TCP_INQ was asked for */
 
@@ -125,6 +132,9 @@ void stream_put(struct nn_stream *stream);
 
 /* The stream of this index, which may be free. */
 struct nn_stream *stream_at(uint32_t index);
+
+/* The same, held until stream_put; NULL when no descriptor names it. */
+struct nn_stream *stream_hold(uint32_t index);
 uint32_t stream_top(void); /* no stream in use has this index or a higher one */
 
 /* Goes on with whatever is due on a stream: the rendezvous, getting ready to receive. Called where a call on it ends. */
@@ -145,11 +155,6 @@ void stream_look(struct nn_stream *stream);
 
 /* True when the application wants no waiting: MSG_DONTWAIT or O_NONBLOCK. */
 bool stream_nonblocking(struct nn_stream *stream, int flags);
-
-/* In the child of a fork. */
-void streams_fork_prepare(void);
-void streams_fork_parent(bool failed);
-void streams_fork_child(void);
 
 static inline bool stream_is_paired(const struct nn_stream *stream)
 {

@@ -28,9 +28,16 @@ void rx_try_ready(struct nn_stream *stream);
 /* Where the current segment ends: the start of the next, UINT64_MAX when there is none yet. */
 uint64_t rx_segment_end(const struct nn_stream *stream);
 
-/* Enters the next segment when the head is at its start. False: there is none, or not yet. -> true: look again. Sets stream->error
+/* Enters the next segment when the head is at its start. False: there is none, or not yet. -> true: look again. Spoils the stream
  * when the peer describes an impossible one. */
 bool rx_advance(struct nn_stream *stream);
+
+/* Enters all segments that begin at the head. An honest peer waits for us after each change, so that there are few: one that
+ * publishes without end does not hold us here. */
+void rx_enter(struct nn_stream *stream);
+
+/* What the peer says is impossible: the connection ends, here as if reset. */
+void rx_spoil(struct nn_stream *stream);
 
 /* Another process may have moved the direction since: takes over what the end blocks say. */
 void rx_reload(struct nn_stream *stream);

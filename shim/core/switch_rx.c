@@ -13,6 +13,7 @@
 #include "shim/core/process.h"
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
+#include "shim/core/wait.h"
 #include "shim/rendezvous/rendezvous.h"
 #include "shim/wait/waiter.h"
 
@@ -84,18 +85,29 @@ uint64_t rx_segment_end(const struct nn_stream *stream)
 		&stream->peer->segments[(stream->rx_epoch + 1) % END_SEGMENTS].start, memory_order_relaxed);
 }
 
-/* The peer's words make no sense: the stream ends as if reset. */
+void rx_spoil(struct nn_stream *stream)
+{
+	if (stream->rx_spoiled)
+		return;
+	nn_log(LOG_WARNING, "peer broke the shared-memory protocol, fd", stream->fd);
+	stream->rx_spoiled = true;
+	atomic_store(&stream->error, ECONNRESET);
+	/* From here on the kernel gives the answers: an end to readers, EPIPE to writers. */
+	sys_call2(SYS_shutdown, stream->fd, SHUT_RDWR);
+	atomic_fetch_or(&stream->own->tx_flags, END_FIN);
+	atomic_store(&stream->kernel_hup, 1);
+}
+
 static bool spoiled(struct nn_stream *stream)
 {
-	nn_log(LOG_WARNING, "peer broke the shared-memory protocol, fd", stream->fd);
-	atomic_store(&stream->error, ECONNRESET);
+	rx_spoil(stream);
 	return false;
 }
 
 bool rx_advance(struct nn_stream *stream)
 {
 	uint64_t epoch = atomic_load(&stream->peer->epoch); /* pairs with publish */
-	if (epoch == stream->rx_epoch)
+	if (epoch == stream->rx_epoch || stream->rx_spoiled)
 		return false;
 	if (epoch - stream->rx_epoch >= END_SEGMENTS)
 		return spoiled(stream);
@@ -121,7 +133,7 @@ bool rx_advance(struct nn_stream *stream)
 	} else {
 		unsigned log2 = (unsigned)(where & SEGMENT_LOG2_MASK);
 		uint64_t offset = where & ~(uint64_t)SEGMENT_LOG2_MASK;
-		if (!region_ring_valid(stream->pair->peer_length, offset, log2))
+		if (!region_ring_valid(stream->pair->peer_length, offset, log2) || atomic_load(&stream->peer->tail) < start)
 			return spoiled(stream);
 		stream->rx_ring = (const uint8_t *)stream->pair->peer + offset;
 		stream->rx_mask = (1ull << log2) - 1;
@@ -145,6 +157,12 @@ bool rx_advance(struct nn_stream *stream)
 		return false;
 	}
 	return true;
+}
+
+void rx_enter(struct nn_stream *stream)
+{
+	for (unsigned i = 0; i < 2 * END_SEGMENTS && rx_advance(stream); i++)
+		;
 }
 
 void rx_reload(struct nn_stream *stream)
@@ -181,8 +199,7 @@ static bool answered(const struct nn_stream *stream)
 static bool ask_outside(struct nn_stream *stream)
 {
 	struct end_block *own = stream->own;
-	while (rx_advance(stream))
-		;
+	rx_enter(stream);
 	uint64_t head = atomic_load(&own->head);
 	if (!(atomic_load(&own->rx_flags) & END_WANT_OUTSIDE)) {
 		atomic_store(&own->frozen, head);
@@ -224,29 +241,57 @@ bool rx_drop_skipped(struct nn_stream *stream)
 	return true;
 }
 
-/* True: the direction is raw. */
+/* A peer in this very process may have nobody else to serve it. */
+static void serve_own_peer(const struct nn_stream *stream)
+{
+	if (stream->pair->peer_pid != (uint32_t)nn_pid)
+		return;
+	for (uint32_t i = 0; i < stream_top(); i++) {
+		struct nn_stream *other = stream_hold(i);
+		if (!other)
+			continue;
+		if (stream_is_paired(other) && other != stream && atomic_load(&other->own->cookie) == stream->peer_cookie)
+			stream_serve(other);
+		stream_put(other);
+	}
+}
+
+/* Enters the segment that the peer has published in answer, wherever we stopped. False: not to be had, it had left its ring by
+ * itself; the bytes between are in the ring, and will not come again. */
+static bool enter_answer(struct nn_stream *stream)
+{
+	uint64_t epoch = atomic_load(&stream->peer->epoch);
+	uint64_t start = atomic_load(&stream->peer->segments[epoch % END_SEGMENTS].start);
+	/* No more than what was asked for: what was read since is dropped. */
+	uint64_t head = atomic_load(&stream->own->head);
+	if (start > head && stream->rx_ring)
+		return false;
+	stream->rx_epoch = epoch;
+	atomic_store(&stream->own->acked, epoch);
+	stream->rx_ring = NULL;
+	stream->rx_skip = head > start ? head - start : 0;
+	return true;
+}
+
+/* True: the direction is raw. With `must` the lock is held for up to ANSWER_NS: nobody else may read meanwhile. */
 static bool rx_outside(struct nn_stream *stream, enum nn_reason reason, bool must)
 {
 	enum lock_outcome lock = lock_take(&stream->own->rx_lock, nn_self());
-	bool done = ask_outside(stream);
+	bool done = ask_outside(stream), entered = false;
 	uint64_t deadline = must ? nn_now_ns() + ANSWER_NS : 0;
-	/* What the peer sends again is read by whoever holds the socket next: enter its segment where we stopped. */
 	while (!done && must && nn_now_ns() < deadline) {
-		if (answered(stream)) {
-			uint64_t epoch = atomic_load(&stream->peer->epoch);
-			uint64_t start = atomic_load(&stream->peer->segments[epoch % END_SEGMENTS].start);
-			/* No more than what was asked for: what was read since is dropped. */
-			uint64_t head = atomic_load(&stream->own->head);
-			if (start > head && stream->rx_ring)
-				break; /* it had left by itself: the bytes between are in the ring, and will not come again */
-			stream->rx_epoch = epoch;
-			atomic_store(&stream->own->acked, epoch);
-			stream->rx_ring = NULL;
-			stream->rx_skip = head > start ? head - start : 0;
+		serve_own_peer(stream);
+		if (!entered && answered(stream)) {
+			if (!enter_answer(stream))
+				break;
+			entered = true;
+		}
+		/* What the peer sends again is read by whoever holds the socket next; what was read already must not be. */
+		if (entered)
 			done = rx_drop_skipped(stream);
-		} else if ((peer_tx_flags(stream) & END_FIN) && atomic_load(&stream->peer->tail) == atomic_load(&stream->own->head)) {
-			done = true; /* nothing unread, and nothing will come */
-		} else {
+		else /* nothing unread, and nothing will come? */
+			done = (peer_tx_flags(stream) & END_FIN) && atomic_load(&stream->peer->tail) == atomic_load(&stream->own->head);
+		if (!done) {
 			struct timespec nap = {0, 20000};
 			sys_call2(SYS_nanosleep, &nap, NULL);
 		}

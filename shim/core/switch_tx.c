@@ -209,7 +209,8 @@ void tx_serve_outside(struct nn_stream *stream)
 	stream->tx_replay_end = tail;
 	stream->tx_replaying = true;
 	publish(stream, from, SEGMENT_OUTSIDE);
-	tx_replay_more(stream);
+	if (!tx_replay_more(stream))
+		epoll_stream_moved(stream); /* the kernel tells when there is room for more */
 }
 
 bool tx_replay_more(struct nn_stream *stream)

@@ -37,9 +37,11 @@ static bool ended(const struct nn_stream *stream)
 
 bool rx_news(const struct nn_stream *stream, uint64_t wanted)
 {
+	if (wanted == WANT_TIME)
+		return atomic_load_explicit(&stream->rx_shut, memory_order_relaxed) || ended(stream);
 	if (stream->rx_ring) {
 		uint64_t waiting = atomic_load(&stream->peer->tail) - atomic_load_explicit(&stream->own->head, memory_order_relaxed);
-		if (waiting && (waiting >= wanted || waiting > stream->rx_mask / 2))
+		if (waiting && waiting >= wanted)
 			return true;
 		if (peer_tx_flags(stream) & END_FIN)
 			return true;
@@ -52,7 +54,9 @@ bool rx_news(const struct nn_stream *stream, uint64_t wanted)
 
 bool tx_news(const struct nn_stream *stream)
 {
-	if (!stream->tx_ring || stream->tx_replaying || tx_outside_wanted(stream) || (peer_tx_flags(stream) & END_CLOSED) ||
+	if (stream->tx_replaying) /* the kernel has the news */
+		return atomic_load_explicit(&stream->error, memory_order_relaxed);
+	if (!stream->tx_ring || tx_outside_wanted(stream) || (peer_tx_flags(stream) & END_CLOSED) ||
 		(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN))
 		return true;
 	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
@@ -140,15 +144,14 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 	long outcome = 0;
 	waiter_falls_asleep(&sleep->waiter);
 	if (!news(stream, sending, wanted)) { /* W2 */
-		bool replaying = sending && stream->tx_replaying;
 		struct pollfd fds[3] = {{.fd = stream->fd}, {.fd = sleep->waiter.bell, .events = POLLIN}};
 		if (!sending)
 			fds[0].events = POLLIN | POLLRDHUP;
-		else if (replaying)
-			fds[0].events = POLLOUT;
-		else if (!atomic_load(&stream->kernel_hup))
+		else if (!stream->tx_replaying && !atomic_load(&stream->kernel_hup))
 			fds[0].events = POLLRDHUP;
-		if (!heard && limit_ns > BLIND_NS)
+		if (stream->tx_replaying)
+			fds[0].events |= POLLOUT;
+		if ((!heard || wanted == WANT_TIME) && limit_ns > BLIND_NS)
 			limit_ns = BLIND_NS;
 		struct timespec limit = {(time_t)(limit_ns / NS_IN_S), (long)(limit_ns % NS_IN_S)};
 		if (restarts)

@@ -11,6 +11,8 @@ bool rx_news(const struct nn_stream *stream, uint64_t wanted);
 /* Room, or an end. */
 bool tx_news(const struct nn_stream *stream);
 
+#define WANT_TIME UINT64_MAX /* nothing that memory shows is worth waking for: look again in a moment */
+
 /* Waits until there may be news. `wanted`: bytes worth waking for. 0: look again; -EINTR; -EAGAIN: SO_RCVTIMEO or SO_SNDTIMEO ran
  * out. *deadline is 0 at the first call of one application call and kept between its waits. */
 long stream_wait_rx(struct nn_stream *stream, uint64_t wanted, uint64_t *deadline);

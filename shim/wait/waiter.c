@@ -144,7 +144,7 @@ void waiter_falls_asleep(const struct waiter *waiter)
 		return;
 	struct board_slot *slot = &rendezvous_board()->slots[waiter->slot];
 	atomic_store_explicit(&slot->spinning, 0, memory_order_relaxed);
-	atomic_store(&slot->asleep, ++slot->sleeps); /* W1 */
+	atomic_store(&slot->asleep, atomic_fetch_add(&slot->sleeps, 1) + 1); /* W1 */
 	COUNT_SHARED(nn_state->totals.sleeps, 1);
 }
 
@@ -152,6 +152,17 @@ void waiter_wakes(const struct waiter *waiter)
 {
 	if (waiter->slot >= 0)
 		atomic_store_explicit(&rendezvous_board()->slots[waiter->slot].asleep, 0, memory_order_relaxed);
+}
+
+uint64_t waiter_mark(const struct waiter *waiter)
+{
+	return waiter->slot < 0 ? 0 : atomic_load(&rendezvous_board()->slots[waiter->slot].asleep);
+}
+
+void waiter_unmark(const struct waiter *waiter, uint64_t mark)
+{
+	if (waiter->slot >= 0)
+		atomic_compare_exchange_strong(&rendezvous_board()->slots[waiter->slot].asleep, &mark, 0);
 }
 
 void waiter_hush(const struct waiter *waiter)

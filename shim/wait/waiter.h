@@ -43,6 +43,10 @@ void waiter_detach(const struct waiter *waiter, struct end_block *own);
 /* W1. The caller looks again before it sleeps. */
 void waiter_falls_asleep(const struct waiter *waiter);
 void waiter_wakes(const struct waiter *waiter);
+
+/* The number of the current sleep, 0 while awake; and awake again unless a newer sleep has begun since. For waiters shared by threads. */
+uint64_t waiter_mark(const struct waiter *waiter);
+void waiter_unmark(const struct waiter *waiter, uint64_t mark);
 void waiter_hush(const struct waiter *waiter); /* empties the bell */
 
 /* Rings one's own bell. */
