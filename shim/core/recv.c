@@ -93,9 +93,11 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 			lock_drop_in(&stream->own->rx_lock, lock, &stream->rx_frame);
 			return got ? finish_raw(stream, &to, got, flags) : GO_RAW;
 		}
+		bool over = false; /* as known before the look at the bytes: all of them are there */
 		if (wish.peek) {
 			to = cursor_begin(iov, count);
 			got = 0;
+			over = (peer_tx_flags(stream) & END_FIN) || atomic_load(&stream->kernel_hup) || atomic_load(&stream->rx_shut);
 		}
 		long outcome = stream_pull(stream, &to, wish, lock == LOCK_NESTED);
 		lock_drop_in(&stream->own->rx_lock, lock, &stream->rx_frame);
@@ -107,7 +109,7 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 			return finish_raw(stream, &to, got, flags);
 		size_t lowat = (size_t)atomic_load_explicit(&stream->lowat, memory_order_relaxed);
 		size_t target = flags & MSG_WAITALL ? total : lowat < total ? lowat : total;
-		if (got >= target)
+		if (got >= target || (got && over))
 			return (long)got;
 		if (!rx_taken(stream))
 			continue;

@@ -146,7 +146,7 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 	if (!news(stream, sending, wanted)) { /* W2 */
 		struct pollfd fds[3] = {{.fd = stream->fd}, {.fd = sleep->waiter.bell, .events = POLLIN}};
 		if (!sending)
-			fds[0].events = POLLIN | POLLRDHUP;
+			fds[0].events = wanted == WANT_TIME ? POLLRDHUP : POLLIN | POLLRDHUP;
 		else if (!stream->tx_replaying && !atomic_load(&stream->kernel_hup))
 			fds[0].events = POLLRDHUP;
 		if (stream->tx_replaying)
@@ -177,7 +177,7 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted, uint64_t *deadline)
 {
 	/* What comes at once needs no bookkeeping. */
-	bool memory = sending ? stream->tx_ring && !stream->tx_replaying : (bool)stream->rx_ring;
+	bool memory = sending ? stream->tx_ring && !stream->tx_replaying : stream->rx_ring && wanted != WANT_TIME;
 	for (unsigned i = 0; i < QUICK_LOOKS && memory && nn_config.spin_ns; i++) {
 		if (news(stream, sending, wanted) && !closed_here(stream))
 			return 0;

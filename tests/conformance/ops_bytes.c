@@ -42,9 +42,16 @@ static void op_write(struct call *call)
 	free(data);
 }
 
-/* Cuts data into up to four pieces, an empty one among them. */
-static int cut(struct iovec *iov, uint8_t *data, size_t length)
+enum { PIECES = 1024 };
+
+/* Cuts data into four pieces, an empty one among them, or into `pieces`. */
+static int cut(struct iovec iov[PIECES], uint8_t *data, size_t length, long pieces)
 {
+	for (long i = 0; i < pieces && i < PIECES; i++)
+		iov[i] = (struct iovec){data + length * (size_t)i / (size_t)pieces,
+			length * (size_t)(i + 1) / (size_t)pieces - length * (size_t)i / (size_t)pieces};
+	if (pieces)
+		return (int)pieces;
 	size_t first = length / 3, second = length / 2 - first;
 	iov[0] = (struct iovec){data, first};
 	iov[1] = (struct iovec){data + first, 0};
@@ -53,14 +60,14 @@ static int cut(struct iovec *iov, uint8_t *data, size_t length)
 	return 4;
 }
 
-/* writev FD DATA */
+/* writev FD DATA [PIECES] */
 static void op_writev(struct call *call)
 {
 	size_t length;
-	struct iovec iov[4];
+	struct iovec iov[PIECES];
 	int fd = arg_fd(call, 1);
 	uint8_t *data = arg_data(call, 2, &length);
-	int count = cut(iov, data, length);
+	int count = cut(iov, data, length, arg_number(call, 3, 0));
 	say_result(call, writev(fd, iov, count));
 	free(data);
 }
@@ -69,10 +76,10 @@ static void op_writev(struct call *call)
 static void op_sendmsg(struct call *call)
 {
 	size_t length;
-	struct iovec iov[4];
+	struct iovec iov[PIECES];
 	int fd = arg_fd(call, 1);
 	uint8_t *data = arg_data(call, 2, &length);
-	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)cut(iov, data, length)};
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)cut(iov, data, length, 0)};
 	say_result(call, sendmsg(fd, &msg, arg_flags(call, 3)));
 	free(data);
 }
@@ -93,11 +100,11 @@ static void op_sendto(struct call *call)
 static void op_sendmmsg(struct call *call)
 {
 	size_t length;
-	struct iovec iov[4];
+	struct iovec iov[PIECES];
 	struct mmsghdr messages[3];
 	int fd = arg_fd(call, 1);
 	uint8_t *data = arg_data(call, 2, &length);
-	int count = cut(iov, data, length);
+	int count = cut(iov, data, length, 0);
 	memset(messages, 0, sizeof messages);
 	for (int i = 0; i < 3; i++)
 		messages[i].msg_hdr = (struct msghdr){.msg_iov = iov, .msg_iovlen = (size_t)count};
@@ -233,9 +240,9 @@ static void op_readv(struct call *call)
 {
 	size_t size = (size_t)arg_number(call, 2, 4096);
 	int fd = arg_fd(call, 1);
-	struct iovec iov[4];
+	struct iovec iov[PIECES];
 	uint8_t *data = calloc(1, size + 1);
-	received(call, readv(fd, iov, cut(iov, data, size)), data, size);
+	received(call, readv(fd, iov, cut(iov, data, size, 0)), data, size);
 	free(data);
 }
 
@@ -253,15 +260,15 @@ static void op_recvfrom(struct call *call)
 	free(data);
 }
 
-/* recvmsg FD SIZE [FLAGS] */
+/* recvmsg FD SIZE [FLAGS] [PIECES] */
 static void op_recvmsg(struct call *call)
 {
 	size_t size = (size_t)arg_number(call, 2, 4096);
 	int fd = arg_fd(call, 1), flags = arg_flags(call, 3);
-	struct iovec iov[4];
+	struct iovec iov[PIECES];
 	char address[64], ancillary[256];
 	uint8_t *data = calloc(1, size + 1);
-	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)cut(iov, data, size), .msg_name = address,
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)cut(iov, data, size, arg_number(call, 4, 0)), .msg_name = address,
 		.msg_namelen = sizeof address, .msg_control = ancillary, .msg_controllen = sizeof ancillary, .msg_flags = 0x77};
 	ssize_t n = recvmsg(fd, &msg, flags);
 	received(call, n, data, flags & MSG_TRUNC ? 0 : size);

@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- connections ------------------------------------------------------------------------------------------------ */
@@ -561,6 +562,18 @@ static void op_timed(struct call *call)
 	say(call, took + 2000 < wanted ? " too early" : took > wanted + 150000 ? " too late" : " in time");
 }
 
+/* lazy OP...: did it sleep while it waited? */
+static void op_lazy(struct call *call)
+{
+	struct timespec before, after;
+	shift(call, 1);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+	op_run(call);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+	long spent = (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000;
+	say(call, spent < 60 ? " lazily" : " busily");
+}
+
 /* until OUTCOME OP...: repeats OP until its outcome is OUTCOME ('quoted'), for two seconds */
 static void op_until(struct call *call)
 {
@@ -597,5 +610,5 @@ const struct op ops_life[] = {{"listen", op_listen}, {"connect", op_connect}, {"
 	{"open", op_open}, {"nonblock", op_nonblock}, {"stat", op_stat}, {"set", op_set}, {"get", op_get},
 	{"info", op_info}, {"fork", op_fork}, {"exec", op_exec}, {"spawn", op_spawn}, {"exit", op_exit},
 	{"passfd", op_passfd}, {"takefd", op_takefd}, {"sigaction", op_sigaction}, {"signals", op_signals},
-	{"alarm", op_alarm}, {"own", op_own}, {"sleep", op_sleep}, {"timed", op_timed}, {"until", op_until},
+	{"alarm", op_alarm}, {"own", op_own}, {"sleep", op_sleep}, {"timed", op_timed}, {"lazy", op_lazy}, {"until", op_until},
 	{NULL, NULL}};
