@@ -14,8 +14,8 @@ void chaos_roll(struct nn_stream *stream)
 	x ^= x >> 31;
 	if (x % nn_config.chaos || !tx_taken(stream))
 		return; /* up happens by itself, at the next call */
-	enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
+	enum lock_outcome lock = tx_lock(stream);
 	if (lock == LOCK_TAKEN && tx_taken(stream) && !stream->tx_replaying)
 		tx_down(stream, NN_REASON_CHAOS, false);
-	lock_drop(&stream->own->tx_lock, lock);
+	tx_unlock(stream, lock);
 }

@@ -25,9 +25,9 @@
 
 static void say(struct nn_stream *stream, uint64_t flags)
 {
-	enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
+	enum lock_outcome lock = tx_lock(stream);
 	atomic_fetch_or(&stream->own->tx_flags, flags); /* after the tail: pairs with drained() in pull.c */
-	lock_drop(&stream->own->tx_lock, lock);
+	tx_unlock(stream, lock);
 	if (atomic_load_explicit(&stream->peer->rx_flags, memory_order_relaxed) & END_WANT_ACTIVITY) {
 		uint32_t group = stream->own_end / ACTIVITY_GROUP;
 		atomic_fetch_add(&stream->pair->own->activity[group], 1);
@@ -45,14 +45,14 @@ static bool pay_replay(struct nn_stream *stream)
 {
 	uint64_t deadline = 0;
 	while (tx_outside_wanted(stream) || stream->tx_replaying) {
-		enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
+		enum lock_outcome lock = tx_lock(stream);
 		bool paid = lock == LOCK_NESTED;
 		if (!paid && tx_outside_wanted(stream) && !stream->tx_replaying)
 			tx_serve_outside(stream);
 		else if (!paid && stream->tx_replaying)
 			tx_replay_more(stream);
 		paid |= !stream->tx_replaying;
-		lock_drop(&stream->own->tx_lock, lock);
+		tx_unlock(stream, lock);
 		uint64_t now = nn_now_ns();
 		if (!deadline)
 			deadline = now + PAY_NS;

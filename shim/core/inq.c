@@ -41,14 +41,14 @@ int nn_inq(struct nn_io *io, int fd, int *value)
 	io->stream = NULL;
 	int outcome = NN_RAW;
 	if (stream_is_paired(stream) && rx_taken(stream)) {
-		enum lock_outcome lock = lock_take(&stream->own->rx_lock, nn_self());
-		while (lock == LOCK_TAKEN && rx_advance(stream))
-			;
+		enum lock_outcome lock = rx_lock(stream);
+		if (lock != LOCK_NESTED)
+			rx_enter(stream);
 		uint64_t count = waiting(stream);
 		*value = count > INT32_MAX ? INT32_MAX : (int)count;
 		io->result = 0;
 		outcome = NN_DONE;
-		lock_drop(&stream->own->rx_lock, lock);
+		rx_unlock(stream, lock);
 	}
 	stream_put(stream);
 	return outcome;

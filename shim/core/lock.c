@@ -36,9 +36,21 @@ enum lock_outcome lock_take_in(_Atomic uint32_t *lock, uint32_t self, uintptr_t 
 {
 	enum lock_outcome outcome = lock_take(lock, self);
 	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-	if (outcome == LOCK_NESTED && *frame && here >= *frame && !on_other_stack())
+	if (outcome == LOCK_NESTED && !*frame)
+		outcome = LOCK_BORROWED;
+	else if (outcome == LOCK_NESTED && here >= *frame && !on_other_stack())
 		outcome = LOCK_TAKEN;
-	if (outcome == LOCK_TAKEN)
+	if (outcome != LOCK_NESTED)
 		*frame = here;
+	atomic_signal_fence(memory_order_seq_cst);
 	return outcome;
+}
+
+bool lock_try_in(_Atomic uint32_t *lock, uint32_t self, uintptr_t *frame)
+{
+	if (!lock_try(lock, self))
+		return false;
+	*frame = (uintptr_t)__builtin_frame_address(0);
+	atomic_signal_fence(memory_order_seq_cst);
+	return true;
 }

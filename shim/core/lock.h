@@ -15,7 +15,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum lock_outcome { LOCK_TAKEN, LOCK_NESTED };
+/* BORROWED: by a handler that interrupted the holder at the edge of its hold, before it did anything or after all was done; to be used as
+ * if taken, and left to the holder. */
+enum lock_outcome { LOCK_TAKEN, LOCK_NESTED, LOCK_BORROWED };
 
 enum lock_outcome lock_wait(_Atomic uint32_t *lock, uint32_t self);
 
@@ -29,9 +31,10 @@ static inline enum lock_outcome lock_take(_Atomic uint32_t *lock, uint32_t self)
 	return lock_wait(lock, self);
 }
 
-/* As lock_take, and remembers in *frame where on the stack the holder is. The same thread, asking again from no deeper, has left that
- * call by a jump: then the lock is simply its own. lock_drop_in ends it. */
+/* As lock_take, and remembers in *frame where on the stack the holder is, 0 while there is none. The same thread, asking again from no
+ * deeper, has left that call by a jump: then the lock is simply its own. For locks that all take so; lock_drop_in ends it. */
 enum lock_outcome lock_take_in(_Atomic uint32_t *lock, uint32_t self, uintptr_t *frame);
+bool lock_try_in(_Atomic uint32_t *lock, uint32_t self, uintptr_t *frame);
 
 /* Only if it is free. */
 static inline bool lock_try(_Atomic uint32_t *lock, uint32_t self)
@@ -48,8 +51,9 @@ static inline void lock_drop(_Atomic uint32_t *lock, enum lock_outcome outcome)
 
 static inline void lock_drop_in(_Atomic uint32_t *lock, enum lock_outcome outcome, uintptr_t *frame)
 {
-	if (outcome == LOCK_TAKEN)
+	if (outcome != LOCK_NESTED)
 		*frame = 0;
+	atomic_signal_fence(memory_order_seq_cst);
 	lock_drop(lock, outcome);
 }
 

@@ -24,12 +24,12 @@ bool stream_service(struct nn_stream *stream)
 	bool served = !(tx_outside_wanted(stream) || stream->tx_replaying) || stream_serve(stream);
 	if (!segment_due(stream))
 		return served;
-	if (!lock_try(&stream->own->rx_lock, nn_self()))
+	if (!rx_trylock(stream))
 		return false;
 	if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
 		rx_reload(stream);
 	rx_enter(stream);
-	lock_drop(&stream->own->rx_lock, LOCK_TAKEN);
+	rx_unlock(stream, LOCK_TAKEN);
 	return served;
 }
 

@@ -86,11 +86,11 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 		return wait_for_any(stream, flags);
 	COUNT(stream->shown->rx.calls, 1);
 	for (;;) {
-		enum lock_outcome lock = lock_take_in(&stream->own->rx_lock, nn_self(), &stream->rx_frame);
+		enum lock_outcome lock = rx_lock(stream);
 		if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
 			rx_reload(stream);
 		if (!rx_taken(stream)) {
-			lock_drop_in(&stream->own->rx_lock, lock, &stream->rx_frame);
+			rx_unlock(stream, lock);
 			return got ? finish_raw(stream, &to, got, flags) : GO_RAW;
 		}
 		bool over = false; /* as known before the look at the bytes: all of them are there */
@@ -100,7 +100,7 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 			over = (peer_tx_flags(stream) & END_FIN) || atomic_load(&stream->kernel_hup) || atomic_load(&stream->rx_shut);
 		}
 		long outcome = stream_pull(stream, &to, wish, lock == LOCK_NESTED);
-		lock_drop_in(&stream->own->rx_lock, lock, &stream->rx_frame);
+		rx_unlock(stream, lock);
 		if (outcome > 0)
 			got += (size_t)outcome;
 		else if (outcome < 0)

@@ -176,15 +176,15 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 			*error = *sent ? 0 : -stream_take_error(stream);
 			return RING_DONE;
 		}
-		enum lock_outcome lock = lock_take_in(&stream->own->tx_lock, nn_self(), &stream->tx_frame);
+		enum lock_outcome lock = tx_lock(stream);
 		if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
 			tx_reload(stream);
 		if (!tx_taken(stream)) {
-			lock_drop_in(&stream->own->tx_lock, lock, &stream->tx_frame);
+			tx_unlock(stream, lock);
 			return RING_LEFT;
 		}
 		if (atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN) {
-			lock_drop_in(&stream->own->tx_lock, lock, &stream->tx_frame);
+			tx_unlock(stream, lock);
 			return RING_LEFT; /* shut down: EPIPE and SIGPIPE are the kernel's to give */
 		}
 		if (lock == LOCK_NESTED) {
@@ -213,7 +213,7 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 		} else if (stream->tx_replaying && !tx_replay_more(stream)) {
 			atomic_store(&stream->tx_full, 1); /* that it ends is news */
 		}
-		lock_drop_in(&stream->own->tx_lock, lock, &stream->tx_frame);
+		tx_unlock(stream, lock);
 		if (count) {
 			*sent += count;
 			COUNT(stream->shown->tx.ring_bytes, count);

@@ -20,7 +20,40 @@
 #ifndef SHIM_CORE_SWITCH_H
 #define SHIM_CORE_SWITCH_H
 
+#include "shim/core/lock.h"
+#include "shim/core/process.h"
 #include "shim/core/stream.h"
+
+/* ---- the locks of the two directions; outcomes and jumps as in lock.h */
+static inline enum lock_outcome tx_lock(struct nn_stream *stream)
+{
+	return lock_take_in(&stream->own->tx_lock, nn_self(), &stream->tx_frame);
+}
+
+static inline bool tx_trylock(struct nn_stream *stream)
+{
+	return lock_try_in(&stream->own->tx_lock, nn_self(), &stream->tx_frame);
+}
+
+static inline void tx_unlock(struct nn_stream *stream, enum lock_outcome lock)
+{
+	lock_drop_in(&stream->own->tx_lock, lock, &stream->tx_frame);
+}
+
+static inline enum lock_outcome rx_lock(struct nn_stream *stream)
+{
+	return lock_take_in(&stream->own->rx_lock, nn_self(), &stream->rx_frame);
+}
+
+static inline bool rx_trylock(struct nn_stream *stream)
+{
+	return lock_try_in(&stream->own->rx_lock, nn_self(), &stream->rx_frame);
+}
+
+static inline void rx_unlock(struct nn_stream *stream, enum lock_outcome lock)
+{
+	lock_drop_in(&stream->own->rx_lock, lock, &stream->rx_frame);
+}
 
 /* ---- receiving; all under rx_lock except the first */
 void rx_try_ready(struct nn_stream *stream);

@@ -53,7 +53,7 @@ void rx_try_ready(struct nn_stream *stream)
 		(stream->sharers && atomic_load(stream->sharers) > 1) ||
 		!atomic_compare_exchange_strong(&stream->raw_rx, &none, STREAM_TAKEN))
 		return;
-	enum lock_outcome lock = lock_take(&stream->own->rx_lock, nn_self());
+	enum lock_outcome lock = rx_lock(stream);
 	int64_t given = stream_is_plain(stream) ? kernel_gave(stream) : -EOPNOTSUPP;
 	if (given < 0 || !epoll_stream_can_move(stream)) {
 		if (given != -EAGAIN) {
@@ -63,7 +63,7 @@ void rx_try_ready(struct nn_stream *stream)
 			atomic_store(&stream->shown->tx.reason, atomic_load(&stream->shown->rx.reason));
 		}
 		atomic_store(&stream->raw_rx, 0);
-		lock_drop(&stream->own->rx_lock, lock);
+		rx_unlock(stream, lock);
 		return;
 	}
 	stream->rx_start = (uint64_t)given;
@@ -72,7 +72,7 @@ void rx_try_ready(struct nn_stream *stream)
 	atomic_store(&stream->own->head, (uint64_t)given);
 	epoll_stream_moved(stream); /* before the first byte can come by ring */
 	atomic_fetch_or(&stream->own->rx_flags, END_READY);
-	lock_drop(&stream->own->rx_lock, lock);
+	rx_unlock(stream, lock);
 	nn_log(LOG_DEBUG, "ready to receive", stream->fd);
 }
 
@@ -276,7 +276,7 @@ static bool enter_answer(struct nn_stream *stream)
 /* True: the direction is raw. With `must` the lock is held for up to ANSWER_NS: nobody else may read meanwhile. */
 static bool rx_outside(struct nn_stream *stream, enum nn_reason reason, bool must)
 {
-	enum lock_outcome lock = lock_take(&stream->own->rx_lock, nn_self());
+	enum lock_outcome lock = rx_lock(stream);
 	bool done = ask_outside(stream), entered = false;
 	uint64_t deadline = must ? nn_now_ns() + ANSWER_NS : 0;
 	while (!done && must && nn_now_ns() < deadline) {
@@ -298,7 +298,7 @@ static bool rx_outside(struct nn_stream *stream, enum nn_reason reason, bool mus
 	}
 	if (done)
 		rx_be_raw(stream, reason);
-	lock_drop(&stream->own->rx_lock, lock);
+	rx_unlock(stream, lock);
 	return done;
 }
 
@@ -327,12 +327,12 @@ void stream_outside(struct nn_stream *stream, enum nn_reason reason, unsigned pa
 	if (parts & OUTSIDE_RX)
 		receive_outside(stream, reason, parts & OUTSIDE_MUST);
 	if (parts & OUTSIDE_TX) {
-		enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
+		enum lock_outcome lock = tx_lock(stream);
 		atomic_store(&stream->stay_tx, 1);
 		if (tx_outside_wanted(stream) && !stream->tx_replaying)
 			tx_serve_outside(stream);
 		else if (!stream->tx_replaying)
 			tx_down(stream, reason, true);
-		lock_drop(&stream->own->tx_lock, lock);
+		tx_unlock(stream, lock);
 	}
 }

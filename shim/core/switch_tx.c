@@ -97,7 +97,7 @@ void tx_try_up(struct nn_stream *stream)
 {
 	if (!may_go_up(stream))
 		return;
-	enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
+	enum lock_outcome lock = tx_lock(stream);
 	uint32_t none = 0;
 	if (lock == LOCK_TAKEN && !tx_taken(stream) && peer_has_entered(stream) &&
 		atomic_compare_exchange_strong(&stream->raw_tx, &none, STREAM_TAKEN)) {
@@ -125,7 +125,7 @@ void tx_try_up(struct nn_stream *stream)
 			}
 		}
 	}
-	lock_drop(&stream->own->tx_lock, lock);
+	tx_unlock(stream, lock);
 }
 
 bool tx_grow(struct nn_stream *stream)

@@ -91,13 +91,13 @@ void tx_want_room(struct nn_stream *stream)
 
 bool stream_serve(struct nn_stream *stream)
 {
-	if (!lock_try(&stream->own->tx_lock, nn_self()))
+	if (!tx_trylock(stream))
 		return false;
 	if (tx_outside_wanted(stream) && !stream->tx_replaying)
 		tx_serve_outside(stream);
 	else if (stream->tx_replaying)
 		tx_replay_more(stream);
-	lock_drop(&stream->own->tx_lock, LOCK_TAKEN);
+	tx_unlock(stream, LOCK_TAKEN);
 	return true;
 }
 

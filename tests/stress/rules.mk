@@ -3,7 +3,7 @@ $(BUILD)/tests/stress/stress: tests/stress/stress.c tests/stress/ends.c tests/st
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(CPPFLAGS) $(NN_CFLAGS) $(CFLAGS) -o $@ $(filter %.c,$^) -pthread $(NN_LDFLAGS)
 
-$(BUILD)/tests/stress/set: tests/stress/set.c
+$(BUILD)/tests/stress/%: tests/stress/%.c
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(CPPFLAGS) $(NN_CFLAGS) $(CFLAGS) -o $@ $(filter %.c,$^) -pthread $(NN_LDFLAGS)
-test-programs += $(BUILD)/tests/stress/stress $(BUILD)/tests/stress/set
+	$(call say,LD,$@)$(CC) $(CPPFLAGS) $(NN_CFLAGS) $(CFLAGS) -o $@ $< -pthread $(NN_LDFLAGS)
+test-programs += $(addprefix $(BUILD)/tests/stress/,stress set handler)
