@@ -56,7 +56,8 @@ bool tx_news(const struct nn_stream *stream)
 {
 	if (stream->tx_replaying) /* the kernel has the news */
 		return atomic_load_explicit(&stream->error, memory_order_relaxed);
-	if (!stream->tx_ring || tx_outside_wanted(stream) || (peer_tx_flags(stream) & END_CLOSED) ||
+	/* After the peer's FIN the kernel says nothing when it dies: who waits for room sends by TCP, see ring_send. */
+	if (!stream->tx_ring || tx_outside_wanted(stream) || (peer_tx_flags(stream) & (END_CLOSED | END_FIN)) ||
 		(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN))
 		return true;
 	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
@@ -64,7 +65,7 @@ bool tx_news(const struct nn_stream *stream)
 	if (head < stream->tx_start)
 		head = stream->tx_start;
 	return tail - head <= (stream->tx_mask + 1) / 2 || atomic_load_explicit(&stream->error, memory_order_relaxed) ||
-	       (atomic_load(&stream->kernel_hup) && !(peer_tx_flags(stream) & END_FIN));
+	       atomic_load(&stream->kernel_hup);
 }
 
 void nn_wait_cancelled(void *cleanup)

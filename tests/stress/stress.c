@@ -96,7 +96,7 @@ static void server(uint32_t slot, uint64_t rng)
 
 /* ---- clients ---------------------------------------------------------------------------------------------------- */
 
-static uint32_t client_slot;
+static uint32_t client_slot, client_generation;
 
 static struct end *open_stream(uint64_t *rng, uint32_t thread)
 {
@@ -119,7 +119,7 @@ static struct end *open_stream(uint64_t *rng, uint32_t thread)
 	end->server_generation = generation;
 	struct hello *hello = &end->hello;
 	*hello = (struct hello){.magic = HELLO_MAGIC, .slot = client_slot, .thread = thread,
-		.generation = atomic_load(&shared->generation[client_slot]), .id = rng_next(rng), .abandon_at = UINT64_MAX};
+		.generation = client_generation, .id = rng_next(rng), .abandon_at = UINT64_MAX};
 	uint64_t big = 1ull << (8 + rng_below(rng, 16));
 	hello->up = rng_below(rng, big);
 	hello->down = rng_below(rng, 3) ? rng_below(rng, big) : 0;
@@ -139,7 +139,7 @@ static struct end *open_stream(uint64_t *rng, uint32_t thread)
 static void *client_thread(void *data)
 {
 	uint32_t thread = (uint32_t)(uintptr_t)data;
-	uint64_t rng = seed + client_slot * 1000 + thread * 17 + atomic_load(&shared->generation[client_slot]) * 77777;
+	uint64_t rng = seed + client_slot * 1000 + thread * 17 + client_generation * 77777;
 	while (!atomic_load(&shared->stop)) {
 		if (rng_below(&rng, 4)) {
 			struct end *end = open_stream(&rng, thread);
@@ -158,10 +158,11 @@ static void *client_thread(void *data)
 	return NULL;
 }
 
-static void client(uint32_t slot)
+static void client(uint32_t slot, uint32_t generation)
 {
 	pthread_t threads[CLIENT_THREADS];
 	client_slot = slot;
+	client_generation = generation;
 	for (uintptr_t i = 0; i < CLIENT_THREADS; i++)
 		if (pthread_create(&threads[i], NULL, client_thread, (void *)i))
 			_exit(5);
@@ -189,6 +190,7 @@ static void on_crash(int number)
 static pid_t start(uint32_t slot, uint64_t *rng)
 {
 	uint64_t own = rng_next(rng);
+	uint32_t generation = atomic_load(&shared->generation[slot]);
 	pid_t pid = fork();
 	if (pid)
 		return pid;
@@ -198,7 +200,7 @@ static pid_t start(uint32_t slot, uint64_t *rng)
 		signal((int[]){SIGSEGV, SIGBUS, SIGABRT, SIGFPE}[i], on_crash);
 	if (slot < SERVERS)
 		server(slot, own);
-	client(slot);
+	client(slot, generation);
 	_exit(0);
 }
 
@@ -233,9 +235,10 @@ int main(int argc, char **argv)
 		if (!rng_below(&rng, 3))
 			continue;
 		uint32_t victim = (uint32_t)rng_below(&rng, SERVERS + CLIENTS);
-		atomic_fetch_add(&shared->generation[victim], 1);
+		/* Before it is killed everybody can know: who connects from here on finds no port, or its generation is over. */
 		if (victim < SERVERS)
 			atomic_store(&shared->port[victim], 0);
+		atomic_fetch_add(&shared->generation[victim], 1);
 		kill(pids[victim], rng_below(&rng, 3) ? SIGKILL : SIGTERM);
 		waitpid(pids[victim], NULL, 0);
 		pids[victim] = start(victim, &rng);
