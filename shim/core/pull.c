@@ -101,8 +101,9 @@ static long tcp_read(struct nn_stream *stream, struct cursor *to, struct wish wi
 				return PULL_NOTHING;
 			if (outcome == 0) {
 				stream_look(stream);
-				/* Bytes that a known next segment says went before it, and the kernel has none left: a lie. */
-				if (rx_segment_end(stream) != UINT64_MAX)
+				/* Bytes that a known next segment says went before it, and the kernel has none left: lost with a
+				 * reset, else a lie. */
+				if (rx_segment_end(stream) != UINT64_MAX && !atomic_load(&stream->error) && !atomic_load(&stream->reset_told))
 					rx_spoil(stream);
 				return PULL_END;
 			}
@@ -126,15 +127,15 @@ static long tcp_read(struct nn_stream *stream, struct cursor *to, struct wish wi
 /* Has everything that was or will be sent by ring been read? Looks at tail and epoch after the end was seen. */
 static bool drained(struct nn_stream *stream)
 {
-	return atomic_load(&stream->peer->epoch) == stream->rx_epoch &&
+	return peer_epoch(stream) == stream->rx_epoch &&
 	       atomic_load(&stream->peer->tail) == atomic_load_explicit(&stream->own->head, memory_order_relaxed);
 }
 
 static long peek_kernel(struct nn_stream *stream, struct cursor *to, uint64_t limit)
 {
 	int held = 0;
-	uint64_t before = atomic_load(&stream->peer->epoch);
-	if (stream->rx_skip || sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held) < 0 || !held || atomic_load(&stream->peer->epoch) != before)
+	uint64_t before = peer_epoch(stream);
+	if (stream->rx_skip || sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held) < 0 || !held || peer_epoch(stream) != before)
 		return 0;
 	if (limit > (uint64_t)held)
 		limit = (uint64_t)held;
@@ -150,7 +151,7 @@ static long peek_kernel(struct nn_stream *stream, struct cursor *to, uint64_t li
 /* More to peek at behind the current segment: what lies in the segments that follow it without a gap. */
 static long peek_further(struct nn_stream *stream, struct cursor *to)
 {
-	uint64_t newest = atomic_load(&stream->peer->epoch), tail = atomic_load(&stream->peer->tail);
+	uint64_t newest = peer_epoch(stream), tail = atomic_load(&stream->peer->tail);
 	long total = 0;
 	bool kernel = false;
 	for (uint64_t epoch = stream->rx_epoch + 1; to->left && epoch <= newest && newest - epoch < END_SEGMENTS - 1; epoch++) {
@@ -221,10 +222,11 @@ long stream_pull(struct nn_stream *stream, struct cursor *to, struct wish wish, 
 			continue;
 		if (total || !rx_taken(stream))
 			break;
+		/* A reset is told after the bytes, and instead of the end. */
+		if ((atomic_load(&stream->error) || stream_reset_unseen(stream)) && (!stream->rx_ring || drained(stream)))
+			return -stream_take_error(stream);
 		if (got == PULL_END)
 			return PULL_END;
-		if ((atomic_load(&stream->error) || stream_reset_unseen(stream)) && drained(stream))
-			return -stream_take_error(stream);
 		if (!stream->rx_ring)
 			break;
 		if (ended)

@@ -171,10 +171,28 @@ static inline bool rx_taken(const struct nn_stream *stream)
 	return atomic_load_explicit(&stream->raw_rx, memory_order_acquire) & STREAM_TAKEN;
 }
 
+/*
+ * Is the peer's end block still about this connection? A peer that gives up, or closes, before it has heard that we are paired hands
+ * its block back, and another stream of its own may get it. The cookie goes first; so it is looked at after the words it vouches for.
+ * Once both have gone up or down the block stays until we are done with it (lease.c).
+ */
+static inline bool peer_holds(const struct nn_stream *stream)
+{
+	return atomic_load(&stream->peer->cookie) == stream->peer_cookie;
+}
+
+/* The number of the peer's newest segment. */
+static inline uint64_t peer_epoch(const struct nn_stream *stream)
+{
+	uint64_t epoch = atomic_load(&stream->peer->epoch);
+	return epoch == stream->rx_epoch || peer_holds(stream) ? epoch : stream->rx_epoch;
+}
+
 /* What the peer is seen to have done with its sending direction: any of END_FIN, END_CLOSED, END_RESET. */
 static inline uint64_t peer_tx_flags(const struct nn_stream *stream)
 {
-	return atomic_load(&stream->peer->tx_flags);
+	uint64_t flags = atomic_load(&stream->peer->tx_flags);
+	return !flags || peer_holds(stream) ? flags : 0;
 }
 
 /* The peer reset the connection (END_RESET) and the application has not heard of it. */

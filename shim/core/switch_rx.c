@@ -78,11 +78,10 @@ void rx_try_ready(struct nn_stream *stream)
 
 uint64_t rx_segment_end(const struct nn_stream *stream)
 {
-	uint64_t epoch = atomic_load(&stream->peer->epoch);
-	if (epoch == stream->rx_epoch)
+	if (peer_epoch(stream) == stream->rx_epoch)
 		return UINT64_MAX;
-	return atomic_load_explicit(
-		&stream->peer->segments[(stream->rx_epoch + 1) % END_SEGMENTS].start, memory_order_relaxed);
+	uint64_t start = atomic_load(&stream->peer->segments[(stream->rx_epoch + 1) % END_SEGMENTS].start);
+	return peer_holds(stream) ? start : UINT64_MAX;
 }
 
 void rx_spoil(struct nn_stream *stream)
@@ -106,15 +105,20 @@ static bool spoiled(struct nn_stream *stream)
 
 bool rx_advance(struct nn_stream *stream)
 {
-	uint64_t epoch = atomic_load(&stream->peer->epoch); /* pairs with publish */
-	if (epoch == stream->rx_epoch || stream->rx_spoiled)
+	uint64_t epoch = peer_epoch(stream); /* pairs with publish */
+	if (epoch == stream->rx_epoch || stream->rx_spoiled) {
+		if (!epoch && !stream->rx_final && rx_taken(stream) && !peer_holds(stream))
+			rx_be_raw(stream, NN_REASON_NO_PEER); /* it has given up: no segment will ever come */
 		return false;
+	}
 	if (epoch - stream->rx_epoch >= END_SEGMENTS)
 		return spoiled(stream);
 	uint64_t next = stream->rx_epoch + 1;
 	const struct end_segment *segment = &stream->peer->segments[next % END_SEGMENTS];
-	uint64_t start = atomic_load_explicit(&segment->start, memory_order_relaxed);
-	uint64_t where = atomic_load_explicit(&segment->where, memory_order_relaxed);
+	uint64_t start = atomic_load(&segment->start);
+	uint64_t where = atomic_load(&segment->where);
+	if (!peer_holds(stream))
+		return false;
 	uint64_t head = atomic_load_explicit(&stream->own->head, memory_order_relaxed);
 	if (head < start)
 		return false;
@@ -189,7 +193,7 @@ void rx_reload(struct nn_stream *stream)
 /* The peer has published a segment outside: newest of all, so nothing but TCP is left to read once it is entered. */
 static bool answered(const struct nn_stream *stream)
 {
-	uint64_t epoch = atomic_load(&stream->peer->epoch);
+	uint64_t epoch = peer_epoch(stream);
 	return epoch != stream->rx_epoch &&
 	       atomic_load(&stream->peer->segments[epoch % END_SEGMENTS].where) == SEGMENT_OUTSIDE &&
 	       (peer_tx_flags(stream) & END_FINAL);

@@ -84,9 +84,8 @@ static bool peer_has_entered(struct nn_stream *stream)
 
 static bool may_go_up(struct nn_stream *stream)
 {
-	return atomic_load_explicit(&stream->peer->cookie, memory_order_relaxed) == stream->peer_cookie &&
-	       !atomic_load_explicit(&stream->stay_tx, memory_order_relaxed) && !stream->pair->inherited &&
-	       (atomic_load_explicit(&stream->peer->rx_flags, memory_order_acquire) & (END_READY | END_WANT_OUTSIDE)) == END_READY &&
+	return !atomic_load_explicit(&stream->stay_tx, memory_order_relaxed) && !stream->pair->inherited &&
+	       (atomic_load(&stream->peer->rx_flags) & (END_READY | END_WANT_OUTSIDE)) == END_READY && peer_holds(stream) &&
 	       !(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & (END_FIN | END_FINAL)) &&
 	       /* Until the receiving direction has moved once, epoll sets ask the kernel for room, which knows nothing of rings. */
 	       (rx_taken(stream) || stream->rx_final) && !(peer_tx_flags(stream) & END_CLOSED) && !atomic_load(&stream->kernel_hup) &&

@@ -48,7 +48,7 @@ bool rx_news(const struct nn_stream *stream, uint64_t wanted)
 	}
 	/* A next segment is news where it begins; before that, on TCP, only the kernel has news. */
 	return rx_segment_end(stream) <= atomic_load_explicit(&stream->own->head, memory_order_relaxed) ||
-	       (stream->rx_ring && atomic_load(&stream->peer->epoch) != stream->rx_epoch) || tx_outside_wanted(stream) ||
+	       (stream->rx_ring && peer_epoch(stream) != stream->rx_epoch) || tx_outside_wanted(stream) ||
 	       atomic_load_explicit(&stream->rx_shut, memory_order_relaxed) || ended(stream);
 }
 
