@@ -113,6 +113,16 @@ bool epoll_stream_can_move(struct nn_stream *stream)
 	return can && lock == LOCK_TAKEN;
 }
 
+static void describe(struct nn_reg *reg, const struct epoll_event *event)
+{
+	enum lock_outcome lock = lock_take(&set_at(reg->set)->lock, nn_self());
+	reg->events = event->events;
+	reg->data = event->data.u64;
+	reg->disabled = false;
+	reg->fresh = true;
+	lock_drop(&set_at(reg->set)->lock, lock);
+}
+
 /* The stream's registration changes with the kernel's. Under the table's lock; the kernel has agreed. False: nobody would tell
  * the set what happens on rings. */
 static bool change(struct nn_set *set, struct nn_stream *stream, int op, int fd, const struct epoll_event *event)
@@ -133,12 +143,7 @@ static bool change(struct nn_set *set, struct nn_stream *stream, int op, int fd,
 			return false;
 		set->items++;
 	}
-	enum lock_outcome lock = lock_take(&set->lock, nn_self());
-	reg->events = event->events;
-	reg->data = event->data.u64;
-	reg->disabled = false;
-	reg->fresh = true;
-	lock_drop(&set->lock, lock);
+	describe(reg, event);
 	if (stream_is_managed(stream)) {
 		atomic_fetch_or(&stream->kernel_news, EPOLLIN | EPOLLOUT);
 		if (!reg_manage(reg)) {
@@ -150,6 +155,37 @@ static bool change(struct nn_set *set, struct nn_stream *stream, int op, int fd,
 		waiter_ring_own(&set->waiter);
 	}
 	return true;
+}
+
+/* EPOLLONESHOT of a stream that is not managed yet: the kernel keeps it under a number of ours, so that we know when it has fired, which
+ * may be before this returns. *reg: the registration, described. Under the table's lock. */
+static long ctl_oneshot(struct nn_set *set, struct nn_stream *stream, int op, int fd, const struct epoll_event *event,
+	struct nn_reg **reg)
+{
+	struct nn_reg *known = reg_find(stream, set, fd);
+	struct nn_reg before = known ? *known : (struct nn_reg){0};
+	*reg = op == EPOLL_CTL_ADD ? reg_new(stream, set, fd) : known;
+	if (!*reg)
+		return kernel_ctl(set, op, fd, event->events, event->data.u64);
+	if (*reg != known)
+		set->items++;
+	describe(*reg, event);
+	long outcome = kernel_ctl(set, op, fd, event->events, key_of(reg_index(*reg)));
+	if (outcome == 0) {
+		if (known && *reg != known)
+			reg_free(known); /* the kernel no longer had it: a number closed behind our back */
+		return 0;
+	}
+	if (*reg == known) {
+		struct epoll_event old = {.events = before.events, .data.u64 = before.data};
+		describe(known, &old);
+		known->disabled = before.disabled;
+		known->fresh = before.fresh;
+	} else {
+		reg_free(*reg);
+	}
+	*reg = NULL;
+	return outcome;
 }
 
 /* `inner` becomes an item of `outer`. */
@@ -184,7 +220,10 @@ long nn_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	enum lock_outcome lock = lock_take(&table_lock, nn_self());
 	long outcome;
 	struct nn_reg *known = stream ? reg_find(stream, set, fd) : NULL;
-	bool managed = stream && stream_is_managed(stream) && (op == EPOLL_CTL_ADD || op == EPOLL_CTL_MOD) && event;
+	struct nn_reg *described = NULL;
+	uint32_t phase = stream ? atomic_load(&stream->phase) : STREAM_FREE;
+	bool adds = op == EPOLL_CTL_ADD || op == EPOLL_CTL_MOD;
+	bool managed = stream && stream_is_managed(stream) && adds && event;
 	if (op == EPOLL_CTL_MOD && event && known && (known->events & EPOLLEXCLUSIVE)) {
 		outcome = -EINVAL; /* as the kernel, which does not know that it is exclusive */
 	} else if (managed) {
@@ -193,6 +232,8 @@ long nn_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 		bool valid = op == EPOLL_CTL_ADD || !(event->events & EPOLLEXCLUSIVE);
 		struct epoll_event ours = {.events = valid ? managed_events(stream) : event->events, .data.u64 = key_of(KEY_BELL)};
 		outcome = sys_call4(SYS_epoll_ctl, epfd, op, fd, &ours);
+	} else if (stream && event && adds && (event->events & EPOLLONESHOT) && phase != STREAM_ALONE && lock == LOCK_TAKEN) {
+		outcome = ctl_oneshot(set, stream, op, fd, event, &described);
 	} else if (stream && event && op == EPOLL_CTL_ADD && (event->events & EPOLLEXCLUSIVE)) {
 		struct epoll_event plain = {.events = event->events & ~EPOLLEXCLUSIVE, .data = event->data};
 		outcome = sys_call4(SYS_epoll_ctl, epfd, op, fd, &plain);
@@ -201,8 +242,9 @@ long nn_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	}
 	bool heard = true;
 	if (outcome == 0 && lock == LOCK_TAKEN) {
-		uint32_t phase = stream ? atomic_load(&stream->phase) : STREAM_FREE;
-		if (stream && phase != STREAM_ALONE)
+		if (described)
+			; /* nothing is left to do */
+		else if (stream && (phase != STREAM_ALONE || known))
 			heard = change(set, stream, op, fd, event);
 		else if (op == EPOLL_CTL_ADD)
 			set->items++;

@@ -225,8 +225,15 @@ static int sift(struct nn_set *set, struct epoll_event *events, int count, bool 
 		if (index >= REGS)
 			continue;
 		struct nn_reg *reg = reg_at(index);
-		if (!reg->in_use || !reg->managed || reg->set != set_index(set))
+		if (!reg->in_use || reg->set != set_index(set))
 			continue;
+		if (!reg->managed) {
+			/* Not ours to tell yet: only that it has fired. */
+			reg->disabled = reg->events & EPOLLONESHOT;
+			events[kept] = events[i];
+			events[kept++].data.u64 = reg->data;
+			continue;
+		}
 		struct nn_stream *stream = stream_at(reg->stream);
 		uint32_t what = events[i].events;
 		atomic_fetch_or(&stream->kernel_news, what);
