@@ -29,7 +29,7 @@ static void both_ways(void)
 /* What the other end sees of this end: nothing, and no end. */
 static void check_open(void)
 {
-	char byte;
+	char byte = 0;
 
 	CHECK_IS(call_recv(wire.fd[1], &byte, 1, MSG_DONTWAIT), -EAGAIN);
 	CHECK(!(atomic_load(&wire.stream[0]->own->tx_flags) & (END_FIN | END_CLOSED)));
@@ -37,7 +37,7 @@ static void check_open(void)
 
 static void check_closed(void)
 {
-	char byte;
+	char byte = 0;
 
 	CHECK_IS(call_recv(wire.fd[1], &byte, 1, MSG_DONTWAIT), 0);
 	CHECK_IS(atomic_load(&wire.stream[0]->phase), STREAM_FREE);
@@ -85,7 +85,7 @@ static void another_number(void)
 static void onto_a_stream(void)
 {
 	struct wire other;
-	char byte;
+	char byte = 0;
 
 	set_up();
 	both_ways();

@@ -186,7 +186,7 @@ static void polls(void)
 		struct pollfd fd = {.fd = liar.fd, .events = POLLIN | POLLOUT};
 		static const struct timespec now;
 		struct nn_io io;
-		char byte;
+		char byte = 0;
 		long outcome;
 
 		if (nn_poll(&io, &fd, 1, &now, NULL) == NN_RAW)
