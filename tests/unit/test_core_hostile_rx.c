@@ -48,6 +48,7 @@ LIE(flags_unknown) { SET(tx_flags, 0xfffffffffffffff0ull); }
 
 /* ---- epochs */
 LIE(epoch_four_on) { ADD(epoch, END_SEGMENTS); }
+LIE(epoch_four_on_again) { liar_publish(l, 2, LIAR_HEAD, GOOD); SET(epoch, 5); } /* its slot is another segment's by now */
 LIE(epoch_last_of_all) { SET(epoch, UINT64_MAX); }
 LIE(epoch_back) { SET(epoch, 0); }
 LIE(epoch_far_and_fin) { SET(epoch, 1ull << 40); SET(tx_flags, END_FIN); }
@@ -120,7 +121,7 @@ static const struct lie lies[] = {
 	ON_RING(tail_zero, EITHER), ON_RING(tail_back_and_fin, RESET), ON_RING(tail_back_and_reset, RESET),
 	ON_RING(tail_back_and_closed, RESET), ON_RING(flags_all, RESET), ON_RING(flags_reset_alone, RESET),
 	ON_RING(flags_final_on_a_ring, EITHER), ON_RING(flags_unknown, SILENT), ON_RING(epoch_four_on, RESET),
-	ON_RING(epoch_last_of_all, RESET), ON_RING(epoch_back, RESET), ON_RING(epoch_far_and_fin, RESET),
+	ON_RING(epoch_four_on_again, RESET), ON_RING(epoch_last_of_all, RESET), ON_RING(epoch_back, RESET), ON_RING(epoch_far_and_fin, RESET),
 	ON_RING(start_before_head, RESET), ON_RING(start_zero, RESET), ON_RING(start_before_head_outside, RESET),
 	ON_RING(start_beyond_tail, EITHER), ON_RING(start_beyond_tail_outside, EITHER),
 	ON_RING(start_at_the_end_of_numbers, EITHER), ON_RING(start_beyond_the_ring, RESET),
