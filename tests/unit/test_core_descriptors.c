@@ -52,6 +52,8 @@ static void numbers_beyond_the_table(void)
 	CHECK(!stream_get(-1) && !stream_get((int)NN_FD_MAX) && !stream_get(INT32_MIN));
 	fd_set_entry(-1, NN_STREAM, 0);
 	fd_set_entry((int)NN_FD_MAX, NN_STREAM, 0);
+	fd_set_entry(INT32_MAX, NN_STREAM, 0);
+	fd_set_entry(INT32_MIN, NN_STREAM, 0);
 	fd_clear(-1);
 	fd_clear((int)NN_FD_MAX);
 	nn_appeared(-1);
@@ -130,6 +132,7 @@ static void closed_under_a_call(void)
 	held = stream_get(wire.fd[0]);
 	CHECK_IS(nn_close(wire.fd[0]), 0);
 	CHECK_IS(atomic_load(&held->phase), STREAM_PAIRED);
+	CHECK(!(atomic_load(&held->own->tx_flags) & END_CLOSED)); /* the last to leave says it */
 	wire_open(&next, &peers);
 	CHECK(next.stream[0] != held && next.stream[1] != held);
 	CHECK_IS(next.fd[0], wire.fd[0]);

@@ -217,6 +217,18 @@ static void asks_the_kernel(void)
 	CHECK_IS(polled(wire.fd[1]), POLLOUT);
 }
 
+/* Ends are known from memory, before the kernel is asked. */
+static void ends(void)
+{
+	set_up(RING);
+	warm_up();
+	CHECK_IS(nn_shutdown(wire.fd[0], SHUT_WR), 0);
+	CHECK_IS(stream_readiness(wire.stream[1]).ready & (POLLIN | POLLRDHUP | POLLHUP), POLLIN | POLLRDHUP);
+	CHECK_IS(nn_shutdown(wire.fd[1], SHUT_WR), 0);
+	for (int i = 0; i < 2; i++)
+		CHECK_IS(stream_readiness(wire.stream[i]).ready & (POLLIN | POLLRDHUP | POLLHUP), POLLIN | POLLRDHUP | POLLHUP);
+}
+
 /* A reset that only memory knows of yet. */
 static void a_reset(void)
 {
@@ -224,6 +236,7 @@ static void a_reset(void)
 	warm_up();
 	CHECK_IS(call_send(wire.fd[0], bytes, 5, 0), 5);
 	CHECK_IS(nn_close(wire.fd[1]), 0);
+	CHECK(peer_tx_flags(wire.stream[0]) & END_RESET);
 	short events = polled(wire.fd[0]);
 	CHECK((events & (POLLIN | POLLERR | POLLHUP)) == (POLLIN | POLLERR | POLLHUP));
 	CHECK_IS(call_recv(wire.fd[0], bytes, 1, MSG_DONTWAIT), -ECONNRESET);
@@ -264,6 +277,7 @@ CORE_TEST(as_tcp, 60)
 CORE_TEST(room, 10)
 CORE_TEST(bytes_and_watermark, 10)
 CORE_TEST(asks_the_kernel, 10)
+CORE_TEST(ends, 10)
 CORE_TEST(a_reset, 10)
 CORE_TEST(long_lists, 10)
 
@@ -274,6 +288,7 @@ int main(void)
 		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_bytes_and_watermark),
 		cmocka_unit_test(test_asks_the_kernel),
+		cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_a_reset),
 		cmocka_unit_test(test_long_lists),
 	};

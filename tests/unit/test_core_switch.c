@@ -1,51 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* One direction on its way between TCP and rings, step by step: who holds which bytes, and what becomes of the rings. */
 #include "core_liar.h"
-
-#include <pthread.h>
-
-#include "shim/core/clock.h"
-
-#define RING 4096u
-#define MOST (4 * RING)
-
-static struct peers peers;
-static struct wire wire;
-static struct nn_stream *from, *to;
-static uint64_t sent, received;
-static uint8_t bytes[1 << 20];
-
-static void set_up(void)
-{
-	core_start(RING, MOST);
-	peers_open(&peers);
-	wire_open(&wire, &peers);
-	from = wire.stream[0];
-	to = wire.stream[1];
-}
-
-static void put(size_t size)
-{
-	fill_bytes(bytes, size, sent, 0);
-	CHECK_IS(call_send(wire.fd[0], bytes, size, MSG_DONTWAIT), size);
-	sent += size;
-}
-
-static void get(size_t size)
-{
-	memset(bytes, 0, size);
-	CHECK_IS(call_recv(wire.fd[1], bytes, size, MSG_WAITALL), size);
-	check_bytes(bytes, size, received, 0);
-	received += size;
-}
-
-/* All that is under way, and no more. */
-static void get_rest(void)
-{
-	if (received < sent)
-		get(sent - received);
-	CHECK_IS(call_recv(wire.fd[1], bytes, 1, MSG_DONTWAIT), -EAGAIN);
-}
+#include "core_flow.h" /* after it: its names would be shadowed */
 
 static void serve(struct nn_stream *stream)
 {
@@ -270,11 +226,6 @@ static void at_once_within_a_process(void)
 	CHECK_IS(atomic_load(&to->error), 0);
 }
 
-static uint64_t now_ms(void)
-{
-	return nn_now_ns() / 1000000;
-}
-
 /* A peer that does not answer: the last resort, and soon. */
 static void at_once_but_no_answer(void)
 {
@@ -292,96 +243,6 @@ static void at_once_but_no_answer(void)
 	CHECK_IS(errno, ECONNRESET);
 }
 
-/* ---- the end */
-
-static void all_bytes_then_the_end(void)
-{
-	set_up();
-	put(2000);
-	CHECK_IS(nn_close(wire.fd[0]), 0);
-	CHECK_IS(rings_in_use(&peers, 0), 1); /* outlives its writer's stream */
-	get(2000);
-	CHECK_IS(call_recv(wire.fd[1], bytes, 1, 0), 0);
-	CHECK_IS(call_recv(wire.fd[1], bytes, 1, 0), 0);
-	CHECK_IS(nn_close(wire.fd[1]), 0);
-	lease_sweep();
-	CHECK_IS(rings_in_use(&peers, 0), 0);
-}
-
-static void closed_with_bytes_unread(void)
-{
-	set_up();
-	put(2000);
-	get(100);
-	CHECK_IS(nn_close(wire.fd[1]), 0);
-	CHECK(peer_tx_flags(from) & END_RESET); /* the kernel's RST may come later */
-	CHECK_IS(call_recv(wire.fd[0], bytes, 1, 0), -ECONNRESET);
-	CHECK_IS(call_recv(wire.fd[0], bytes, 1, 0), 0);
-	CHECK_IS(call_send(wire.fd[0], bytes, 1, 0), -EPIPE);
-}
-
-/* A process that dies says nothing: the kernel's FIN is all there is. */
-static void killed(void)
-{
-	set_up();
-	put(2000);
-	close(wire.fd[0]);
-	fd_clear(wire.fd[0]);
-	get(2000);
-	CHECK_IS(call_recv(wire.fd[1], bytes, 1, 0), 0);
-}
-
-/* ---- waiting */
-
-static void *later(void *what)
-{
-	struct timespec nap = {0, 100000000};
-
-	nanosleep(&nap, NULL);
-	((void (*)(void))what)();
-	return NULL;
-}
-
-/* A recv that sleeps while another thread does `what`: the time it took, in ms. */
-static uint64_t wait_for(void (*what)(void), long outcome)
-{
-	static uint8_t taken[100];
-	uint64_t begun = now_ms();
-	pthread_t thread;
-
-	CHECK_IS(pthread_create(&thread, NULL, later, (void *)what), 0);
-	CHECK_IS(call_recv(wire.fd[1], taken, sizeof taken, 0), outcome);
-	pthread_join(thread, NULL);
-	return now_ms() - begun;
-}
-
-static void put_ten(void)
-{
-	put(10);
-}
-
-static void tell_end(void)
-{
-	nn_shutdown(wire.fd[0], SHUT_WR);
-}
-
-static void woken_from_sleep(void)
-{
-	uint64_t heard;
-
-	set_up();
-	put(10);
-	get_rest();
-	heard = atomic_load(&nn_state->totals.doorbells_heard);
-	CHECK(wait_for(put_ten, 10) >= 90);
-	CHECK_IS(atomic_load(&nn_state->totals.doorbells_heard), heard + 1); /* and not by chance */
-	call_down(from);
-	CHECK_IS(call_recv(wire.fd[1], bytes, 1, MSG_DONTWAIT), -EAGAIN);
-	atomic_store(&from->stay_tx, 1);
-	CHECK(wait_for(put_ten, 10) >= 90); /* by TCP */
-	CHECK(wait_for(tell_end, 0) >= 90);
-}
-
 CORE_TEST(up_behind_unread_tcp, 20)
 CORE_TEST(down_and_up_many_times, 20)
 CORE_TEST(down_waits_for_the_peer, 20)
@@ -394,10 +255,6 @@ CORE_TEST(asked_after_fin, 5)
 CORE_TEST(fin_while_sending_again, 10)
 CORE_TEST(at_once_within_a_process, 20)
 CORE_TEST(at_once_but_no_answer, 20)
-CORE_TEST(all_bytes_then_the_end, 20)
-CORE_TEST(closed_with_bytes_unread, 20)
-CORE_TEST(killed, 20)
-CORE_TEST(woken_from_sleep, 20)
 
 int main(void)
 {
@@ -414,10 +271,6 @@ int main(void)
 		cmocka_unit_test(test_fin_while_sending_again),
 		cmocka_unit_test(test_at_once_within_a_process),
 		cmocka_unit_test(test_at_once_but_no_answer),
-		cmocka_unit_test(test_all_bytes_then_the_end),
-		cmocka_unit_test(test_closed_with_bytes_unread),
-		cmocka_unit_test(test_killed),
-		cmocka_unit_test(test_woken_from_sleep),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
