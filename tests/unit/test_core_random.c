@@ -9,6 +9,8 @@
 
 #include <inttypes.h>
 
+#include "shim/core/clock.h"
+
 #define RING_MIN 4096u
 #define RING_MAX 65536u
 #define SOME (3 * RING_MAX)
@@ -302,7 +304,9 @@ static void runs(void)
 	trace = getenv("TRACE");
 	core_start(RING_MIN, RING_MAX);
 	peers_open(&peers);
-	for (unsigned long left = count ? strtoul(count, NULL, 0) : 300; left; left--) {
+	const uint64_t until = nn_now_ns() + 15 * 1000000000ull;
+	/* Without RUNS, as many as a slow machine has time for. */
+	for (unsigned long left = count ? strtoul(count, NULL, 0) : 300; left && (count || nn_now_ns() < until); left--) {
 		*run_seed = next;
 		one_run();
 		next = test_random(&next);
