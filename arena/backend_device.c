@@ -149,8 +149,8 @@ int backing_device(const char *path, uint64_t length, struct backing *backing)
 	int fd = open_table(path, &table);
 	int error;
 
-	if (fd < 0)
-		return fd;
+	if (!table)
+		return fd; /* -errno */
 	*backing = (struct backing){.length = (length + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1), .grain = HUGE_PAGE, .device_slot = -1};
 	total = device_length(fd);
 	error = total ? take(fd, table, total, backing) : -ENODEV;

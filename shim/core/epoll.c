@@ -128,7 +128,7 @@ static void describe(struct nn_reg *reg, const struct epoll_event *event)
 static bool change(struct nn_set *set, struct nn_stream *stream, int op, int fd, const struct epoll_event *event)
 {
 	struct nn_reg *reg = reg_find(stream, set, fd);
-	if (op == EPOLL_CTL_DEL) {
+	if (op == EPOLL_CTL_DEL || !event) { /* the kernel takes nothing else without an event */
 		if (reg)
 			reg_free(reg);
 		return true;

@@ -86,7 +86,8 @@ void nn_setsockopt(int fd, int level, int option, const void *value, socklen_t l
 	if (!stream)
 		return;
 	int number = 0;
-	memcpy(&number, value, value && length < sizeof number ? length : value ? sizeof number : 0);
+	if (value)
+		memcpy(&number, value, length < sizeof number ? length : sizeof number);
 	if (level == SOL_SOCKET && option == SO_RCVLOWAT)
 		atomic_store(&stream->lowat, number > 0 ? number : number < 0 ? INT32_MAX : 1);
 	else if (level == IPPROTO_TCP && option == OPT_TCP_INQ)

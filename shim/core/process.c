@@ -137,9 +137,9 @@ int process_show_state(void)
 	}
 	int outcome = 0;
 	if (!nn_state) {
-		struct state *state;
+		struct state *state = NULL;
 		outcome = map_state(NULL, &state);
-		if (outcome >= 0) {
+		if (state) {
 			state_fd = outcome;
 			state->version = STATE_VERSION;
 			state->pid = (uint32_t)nn_pid;

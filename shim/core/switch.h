@@ -100,10 +100,12 @@ bool tx_replay_more(struct nn_stream *stream);
 
 void tx_reload(struct nn_stream *stream); /* as rx_reload */
 
-/* True when the peer has asked (END_WANT_OUTSIDE) and we have not served it yet. */
+/* True when the peer has asked (END_WANT_OUTSIDE) and we have not served it yet. After our FIN the kernel takes no more: then what was not
+ * read stays readable in the ring, and nowhere else. */
 static inline bool tx_outside_wanted(const struct nn_stream *stream)
 {
-	return stream->tx_ring && (atomic_load(&stream->peer->rx_flags) & END_WANT_OUTSIDE);
+	return stream->tx_ring && (atomic_load(&stream->peer->rx_flags) & END_WANT_OUTSIDE) &&
+	       !(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN);
 }
 
 /* True when no option of the socket needs the kernel to see the bytes (filters, kTLS, time stamps, repair mode, ...). Also learns

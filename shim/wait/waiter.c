@@ -125,10 +125,11 @@ void waiter_detach(const struct waiter *waiter, struct end_block *own)
 {
 	if (waiter->slot < 0)
 		return;
+	const uint64_t place = (unsigned)waiter->slot + 1u;
 	for (unsigned word = 0; word < 2; word++) {
 		uint64_t places = atomic_load(&own->attach[word]);
 		for (unsigned shift = 0; shift < 64;) {
-			if ((places >> shift & 0xffff) != (uint64_t)(waiter->slot + 1)) {
+			if ((places >> shift & 0xffff) != place) {
 				shift += 16;
 				continue;
 			}

@@ -363,11 +363,11 @@ static void op_splicein(struct call *call)
 {
 	size_t size = (size_t)arg_number(call, 2, 4096);
 	int pipes[2], fd = arg_fd(call, 1);
-	uint8_t *data = calloc(1, size + 1);
 	if (pipe(pipes)) {
 		say_error(call, "pipe");
 		return;
 	}
+	uint8_t *data = calloc(1, size + 1);
 	ssize_t n = splice(fd, NULL, pipes[1], NULL, size, 0);
 	say_result(call, n);
 	if (n > 0 && read(pipes[0], data, (size_t)n) == n)

@@ -99,7 +99,7 @@ static void op_accept(struct call *call)
 /* names FD: whether both names are there, and the families; ports differ from run to run */
 static void op_names(struct call *call)
 {
-	struct sockaddr_storage local, remote;
+	struct sockaddr_storage local = {0}, remote = {0};
 	socklen_t local_length = sizeof local, remote_length = sizeof remote;
 	char text[64] = "";
 	int fd = arg_fd(call, 1);
@@ -422,6 +422,7 @@ static void op_spawn(struct call *call)
 		char line[512];
 		snprintf(line, sizeof line, "exec <&%d >&%d; %s", fd, fd, command);
 		say(call, "exit %d", WEXITSTATUS(system(line)));
+		free(command);
 		return;
 	}
 	if (!strcmp(how, "posix")) {

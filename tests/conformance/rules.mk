@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # The player of the differential scripts; tests/conformance/run is the controller.
 conformance-src := $(wildcard tests/conformance/*.c)
+tidy-src += $(conformance-src)
 
 $(BUILD)/tests/conformance/player: $(conformance-src) tests/conformance/player.h
 	@mkdir -p $(@D)

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
+tidy-src += $(wildcard tests/stress/*.c)
+
 $(BUILD)/tests/stress/stress: tests/stress/stress.c tests/stress/ends.c tests/stress/ends.h
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(CPPFLAGS) $(NN_CFLAGS) $(CFLAGS) -o $@ $(filter %.c,$^) -pthread $(NN_LDFLAGS)

@@ -152,7 +152,9 @@ int main(int argc, char **argv)
 		pthread_join(threads[i], NULL);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
-	printf("# seed %llu: %llu rounds, %llu errors\n", (unsigned long long)first, (unsigned long long)(served[0] + served[1]),
+	unsigned long long rounds = served[0];
+	rounds += served[1];
+	printf("# seed %llu: %llu rounds, %llu errors\n", (unsigned long long)first, rounds,
 		(unsigned long long)errors);
 	return errors ? 1 : 0;
 }

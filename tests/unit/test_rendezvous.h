@@ -197,6 +197,7 @@ static inline int host_listen(int version, struct sockaddr_in6 *to, socklen_t *l
 	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
 	int fd = socket(version == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+	memset(to, 0, sizeof(*to));
 	assert_true(fd >= 0);
 	if (version == 6)
 		v6.sin6_addr = in6addr_loopback;

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The table of descriptors: which number names which stream, through dup, close and numbers that change their meaning unseen. */
+#include "core_test.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sys/eventfd.h>
+
+#include "shim/core/hidden.h"
+
+static struct peers peers;
+static struct wire wire;
+static uint64_t at[2];
+
+static void set_up(void)
+{
+	core_start(4096, 4096);
+	peers_open(&peers);
+	wire_open(&wire, &peers);
+	at[0] = at[1] = 0;
+}
+
+static void both_ways(void)
+{
+	pass(&wire, 0, &at[0], 3000);
+	pass(&wire, 1, &at[1], 100);
+}
+
+/* What the other end sees of this end: nothing, and no end. */
+static void check_open(void)
+{
+	char byte = 0;
+
+	CHECK_IS(call_recv(wire.fd[1], &byte, 1, MSG_DONTWAIT), -EAGAIN);
+	CHECK(!(atomic_load(&wire.stream[0]->own->tx_flags) & (END_FIN | END_CLOSED)));
+}
+
+static void check_closed(void)
+{
+	char byte = 0;
+
+	CHECK_IS(call_recv(wire.fd[1], &byte, 1, MSG_DONTWAIT), 0);
+	CHECK_IS(atomic_load(&wire.stream[0]->phase), STREAM_FREE);
+}
+
+static void numbers_beyond_the_table(void)
+{
+	set_up();
+	CHECK_IS(nn_kind_of(-1), NN_NONE);
+	CHECK_IS(nn_kind_of((int)NN_FD_MAX), NN_NONE);
+	CHECK_IS(nn_kind_of(INT32_MAX), NN_NONE);
+	CHECK(!stream_get(-1) && !stream_get((int)NN_FD_MAX) && !stream_get(INT32_MIN));
+	fd_set_entry(-1, NN_STREAM, 0);
+	fd_set_entry((int)NN_FD_MAX, NN_STREAM, 0);
+	fd_set_entry(INT32_MAX, NN_STREAM, 0);
+	fd_set_entry(INT32_MIN, NN_STREAM, 0);
+	fd_clear(-1);
+	fd_clear((int)NN_FD_MAX);
+	nn_appeared(-1);
+	nn_let_go(INT32_MAX);
+	CHECK_IS(nn_close(-1), -EBADF);
+	CHECK_IS(nn_close((int)NN_FD_MAX), -EBADF);
+	both_ways();
+}
+
+static void another_number(void)
+{
+	int copy;
+
+	set_up();
+	both_ways();
+	copy = dup(wire.fd[0]);
+	nn_duplicated(wire.fd[0], copy);
+	CHECK(stream_of(copy) == wire.stream[0]);
+	CHECK_IS(nn_close(wire.fd[0]), 0);
+	CHECK_IS(nn_kind_of(wire.fd[0]), NN_NONE);
+	CHECK_IS(wire.stream[0]->fd, copy); /* the kernel is asked by a number that is open */
+	check_open();
+	wire.fd[0] = copy;
+	both_ways();
+	CHECK_IS(nn_close(copy), 0);
+	check_closed();
+	CHECK_IS(nn_close(copy), -EBADF);
+}
+
+/* dup2 of one stream onto another's only number: that one closes. */
+static void onto_a_stream(void)
+{
+	struct wire other;
+	char byte = 0;
+
+	set_up();
+	both_ways();
+	wire_open(&other, &peers);
+	nn_let_go(other.fd[0]);
+	CHECK_IS(dup2(wire.fd[0], other.fd[0]), other.fd[0]);
+	nn_duplicated(wire.fd[0], other.fd[0]);
+	CHECK_IS(call_recv(other.fd[1], &byte, 1, MSG_DONTWAIT), 0);
+	CHECK(stream_of(other.fd[0]) == wire.stream[0]);
+	CHECK_IS(nn_close(wire.fd[0]), 0);
+	check_open();
+	wire.fd[0] = other.fd[0];
+	both_ways();
+}
+
+/* Closed by a call that nobody saw; the number comes back as something else. */
+static void closed_unseen(void)
+{
+	int plain;
+
+	set_up();
+	both_ways();
+	close(wire.fd[0]);
+	plain = eventfd(0, EFD_NONBLOCK);
+	if (plain != wire.fd[0])
+		CHECK_IS(dup2(plain, wire.fd[0]), wire.fd[0]);
+	nn_appeared(wire.fd[0]);
+	CHECK_IS(nn_kind_of(wire.fd[0]), NN_NONE);
+	CHECK(fcntl(wire.fd[0], F_GETFD) >= 0); /* the newcomer is left alone */
+	check_closed();
+}
+
+/* A call in another thread holds the stream while its number is closed and given to the next one. */
+static void closed_under_a_call(void)
+{
+	struct nn_stream *held;
+	struct wire next;
+	uint64_t begun = 0;
+
+	set_up();
+	both_ways();
+	held = stream_get(wire.fd[0]);
+	CHECK_IS(nn_close(wire.fd[0]), 0);
+	CHECK_IS(atomic_load(&held->phase), STREAM_PAIRED);
+	CHECK(!(atomic_load(&held->own->tx_flags) & END_CLOSED)); /* the last to leave says it */
+	wire_open(&next, &peers);
+	CHECK(next.stream[0] != held && next.stream[1] != held);
+	CHECK_IS(next.fd[0], wire.fd[0]);
+	stream_put(held);
+	check_closed();
+	pass(&next, 0, &begun, 1000);
+	CHECK(stream_of(next.fd[0]) == next.stream[0]);
+}
+
+/* Slots are used again, end blocks and rings with them. */
+static void many_one_after_another(void)
+{
+	set_up();
+	wire_close(&wire);
+	for (int i = 0; i < 2000; i++) {
+		wire_open(&wire, &peers);
+		at[0] = at[1] = 0;
+		both_ways();
+		wire_close(&wire);
+	}
+	lease_sweep();
+	CHECK(stream_top() < 8);
+	for (int i = 0; i < 2; i++) {
+		struct arena_stats stats;
+
+		arena_get_stats(peers.arena[i], &stats);
+		CHECK_IS(stats.rings, 0);
+		CHECK_IS(stats.ends, 0);
+	}
+}
+
+static void ranges(void)
+{
+	struct wire other;
+	int hidden, plain;
+
+	set_up();
+	both_ways();
+	wire_open(&other, &peers);
+	hidden = hidden_take(eventfd(0, 0));
+	CHECK(hidden >= 0);
+	plain = eventfd(0, 0);
+	CHECK_IS(nn_close(hidden), -EBADF); /* as if it were not there */
+	CHECK_IS(nn_close_range((unsigned)other.fd[0], (unsigned)other.fd[0], 0), 0);
+	CHECK_IS(nn_kind_of(other.fd[0]), NN_NONE);
+	CHECK_IS(nn_kind_of(other.fd[1]), NN_STREAM);
+	CHECK_IS(nn_close_range(5, 4, 0), -EINVAL);
+	CHECK_IS(nn_close_range(3, ~0u, CLOSE_RANGE_CLOEXEC), 0);
+	CHECK(fcntl(plain, F_GETFD) & FD_CLOEXEC);
+	CHECK_IS(nn_kind_of(wire.fd[0]), NN_STREAM);
+	both_ways();
+	CHECK_IS(nn_close_range(3, ~0u, 0), 0);
+	CHECK_IS(fcntl(plain, F_GETFD), -1);
+	CHECK_IS(fcntl(wire.fd[0], F_GETFD), -1);
+	CHECK_IS(nn_kind_of(wire.fd[0]), NN_NONE);
+	CHECK_IS(atomic_load(&wire.stream[0]->phase), STREAM_FREE);
+	CHECK(fcntl(hidden, F_GETFD) >= 0); /* ours stay */
+	CHECK_IS(nn_kind_of(hidden), NN_HIDDEN);
+}
+
+/* The application wants a number that we hide something under. */
+static void hidden_makes_room(void)
+{
+	static int holder;
+	int was;
+
+	set_up();
+	holder = was = hidden_take(eventfd(7, 0));
+	hidden_watch(&holder);
+	nn_let_go(was);
+	CHECK(holder != was && holder >= 0);
+	CHECK_IS(nn_kind_of(was), NN_NONE);
+	CHECK_IS(nn_kind_of(holder), NN_HIDDEN);
+	CHECK_IS(fcntl(was, F_GETFD), -1);
+	eventfd_t value;
+	CHECK_IS(eventfd_read(holder, &value), 0);
+	CHECK_IS(value, 7);
+	hidden_unwatch(&holder);
+	hidden_close(holder);
+	CHECK_IS(nn_kind_of(holder), NN_NONE);
+}
+
+static void listeners(void)
+{
+	int listener, plain = socket(AF_UNIX, SOCK_STREAM, 0), fd[2];
+
+	core_start(4096, 4096);
+	tcp_pair(fd, &listener);
+	nn_accepted(listener, fd[1]); /* its listen() was not seen */
+	CHECK_IS(nn_kind_of(listener), NN_LISTENER);
+	CHECK_IS(nn_kind_of(fd[1]), NN_STREAM);
+	nn_duplicated(listener, plain + 100);
+	CHECK_IS(nn_kind_of(plain + 100), NN_LISTENER);
+	nn_listening(plain);
+	CHECK_IS(nn_kind_of(plain), NN_NONE);
+	nn_connected(plain, 0);
+	CHECK_IS(nn_kind_of(plain), NN_NONE);
+	nn_connected(fd[0], -ECONNREFUSED);
+	CHECK_IS(nn_kind_of(fd[0]), NN_NONE);
+	nn_connected(fd[0], -EINPROGRESS);
+	CHECK_IS(nn_kind_of(fd[0]), NN_STREAM);
+	CHECK_IS(nn_close(listener), 0);
+	CHECK_IS(nn_kind_of(listener), NN_NONE);
+}
+
+CORE_TEST(numbers_beyond_the_table, 10)
+CORE_TEST(another_number, 10)
+CORE_TEST(onto_a_stream, 10)
+CORE_TEST(closed_unseen, 10)
+CORE_TEST(closed_under_a_call, 10)
+CORE_TEST(many_one_after_another, 60)
+CORE_TEST(ranges, 10)
+CORE_TEST(hidden_makes_room, 10)
+CORE_TEST(listeners, 10)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_numbers_beyond_the_table),
+		cmocka_unit_test(test_another_number),
+		cmocka_unit_test(test_onto_a_stream),
+		cmocka_unit_test(test_closed_unseen),
+		cmocka_unit_test(test_closed_under_a_call),
+		cmocka_unit_test(test_many_one_after_another),
+		cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_hidden_makes_room),
+		cmocka_unit_test(test_listeners),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

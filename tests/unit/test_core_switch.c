@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* One direction on its way between TCP and rings, step by step: who holds which bytes, and what becomes of the rings. */
+#include "core_liar.h"
+#include "core_flow.h" /* after it: its names would be shadowed */
+
+static void serve(struct nn_stream *stream)
+{
+	stream_service(stream);
+}
+
+/* ---- up and down */
+
+static void up_behind_unread_tcp(void)
+{
+	set_up();
+	/* Bytes that go by TCP before the ring, some of them unread until later. */
+	atomic_store(&from->stay_tx, 1);
+	put(5000);
+	CHECK(!from->tx_ring);
+	atomic_store(&from->stay_tx, 0);
+	put(100);
+	CHECK(from->tx_ring);
+	CHECK_IS(from->tx_start, 5000);
+	get(4000);
+	CHECK(!to->rx_ring);
+	get(1050); /* across the border */
+	CHECK(to->rx_ring);
+	get_rest();
+	CHECK_IS(atomic_load(&to->shown->rx.tcp_bytes), 5000);
+	CHECK_IS(atomic_load(&to->shown->rx.ring_bytes), 100);
+}
+
+static void down_and_up_many_times(void)
+{
+	set_up();
+	for (unsigned i = 0; i < 500; i++) {
+		put(i % 7 + 1);
+		CHECK(from->tx_ring);
+		get(1);
+		put(i % 3000 + 1);
+		call_down(from);
+		CHECK(!from->tx_ring);
+		get_rest();
+		CHECK(!to->rx_ring);
+		CHECK_IS(from->tx_epoch, to->rx_epoch);
+	}
+	put(1); /* the peer has entered the last segment: the ring before it goes */
+	get_rest();
+	CHECK_IS(rings_in_use(&peers, 0), 1);
+	CHECK_IS(atomic_load(&from->shown->tx.downs), 500);
+	CHECK_IS(atomic_load(&to->shown->rx.ups), 501);
+}
+
+/* A change for pleasure waits until the peer has followed the last one. */
+static void down_waits_for_the_peer(void)
+{
+	set_up();
+	put(10);
+	call_down(from);
+	CHECK(from->tx_ring); /* the peer has not even entered the ring */
+	get(1);
+	call_down(from);
+	CHECK(!from->tx_ring);
+	put(10);
+	CHECK(!from->tx_ring); /* nor up: it has not entered the segment outside */
+	get_rest();
+	put(10);
+	CHECK(from->tx_ring);
+	get_rest();
+}
+
+static void grows_when_full(void)
+{
+	set_up();
+	put(1);
+	get_rest();
+	CHECK_IS(from->tx_mask + 1, RING);
+	put(RING + 1000); /* the ring, and a bigger one behind it */
+	CHECK_IS(from->tx_mask + 1, MOST);
+	CHECK_IS(from->tx_start, 1 + RING);
+	CHECK_IS(rings_in_use(&peers, 0), 2);
+	get(100);
+	CHECK_IS(to->rx_mask + 1, RING); /* still in the old one */
+	get(RING);
+	CHECK_IS(to->rx_mask + 1, MOST);
+	get_rest();
+	put(MOST);
+	CHECK_IS(call_send(wire.fd[0], "x", 1, MSG_DONTWAIT), -EAGAIN); /* no bigger one is allowed; but the old one is looked at */
+	CHECK_IS(from->tx_mask + 1, MOST);
+	get_rest();
+	call_down(from);
+	get_rest();
+	put(1);
+	CHECK_IS(rings_in_use(&peers, 0), 1);
+	get_rest();
+}
+
+/* ---- outside */
+
+/* The receiver goes outside with bytes unread, reads on meanwhile, and gets no byte twice. */
+static void sent_again_from_where_it_asked(void)
+{
+	set_up();
+	put(3000);
+	get(1000);
+	stream_outside(to, NN_REASON_CALL, OUTSIDE_RX);
+	CHECK_IS(atomic_load(&to->own->frozen), 1000);
+	get(500); /* still in the ring */
+	serve(from);
+	CHECK(!tx_taken(from));
+	CHECK_IS(from->tx_start, 1000);
+	get(100); /* of what the ring still holds, or comes again */
+	get_rest();
+	CHECK(!rx_taken(to));
+	CHECK_IS(to->rx_skip, 0);
+	put(100000);
+	CHECK(!from->tx_ring); /* for good */
+	get_rest();
+}
+
+/* What is unread begins in a ring that was left behind. */
+static void sent_again_from_two_rings(void)
+{
+	set_up();
+	put(1);
+	get_rest();
+	put(RING + 5000);
+	get(10);
+	CHECK_IS(from->tx_mask + 1, MOST);
+	CHECK_IS(to->rx_mask + 1, RING);
+	stream_outside(to, NN_REASON_CALL, OUTSIDE_RX);
+	serve(from);
+	CHECK(!tx_taken(from));
+	get_rest();
+	CHECK(!rx_taken(to));
+	CHECK_IS(atomic_load(&from->error), 0);
+}
+
+/* The kernel has no room for all of it at once. */
+static void sent_again_in_pieces(void)
+{
+	static const int few = 4608;
+
+	set_up();
+	setsockopt(wire.fd[0], SOL_SOCKET, SO_SNDBUF, &few, sizeof few);
+	setsockopt(wire.fd[1], SOL_SOCKET, SO_RCVBUF, &few, sizeof few);
+	put(1);
+	get_rest();
+	put(RING + MOST);
+	stream_outside(to, NN_REASON_CALL, OUTSIDE_RX);
+	serve(from);
+	CHECK(from->tx_replaying);
+	CHECK_IS(call_send(wire.fd[0], "x", 1, MSG_DONTWAIT), -EAGAIN);
+	for (int i = 0; from->tx_replaying; i++) {
+		CHECK(i < 100000);
+		long got = call_recv(wire.fd[1], bytes, 1000, MSG_DONTWAIT);
+		CHECK(got > 0 || got == -EAGAIN);
+		if (got > 0) {
+			check_bytes(bytes, (size_t)got, received, 0);
+			received += (uint64_t)got;
+		}
+		serve(from);
+	}
+	get_rest();
+}
+
+/* Asked for, then read from the ring to the end, and asked again: what is on its way must not be read as news. */
+static void asked_twice(void)
+{
+	set_up();
+	put(3000);
+	get(1000);
+	stream_outside(to, NN_REASON_CALL, OUTSIDE_RX);
+	get(2000);
+	stream_outside(to, NN_REASON_CALL, OUTSIDE_RX);
+	put(50); /* serves the request: sends again from 1000 on */
+	get_rest();
+}
+
+/* After FIN nothing can be sent again: it stays in the ring. */
+static void asked_after_fin(void)
+{
+	set_up();
+	put(3000);
+	CHECK_IS(nn_shutdown(wire.fd[0], SHUT_WR), 0);
+	get(1000);
+	stream_outside(to, NN_REASON_CALL, OUTSIDE_RX);
+	serve(from);
+	get(2000);
+	CHECK_IS(call_recv(wire.fd[1], bytes, 1, 0), 0);
+}
+
+/* FIN while what was asked for is not all sent: its reader gets all of it, or a reset, but no early end. */
+static void fin_while_sending_again(void)
+{
+	static const int few = 4608;
+	long got;
+
+	set_up();
+	setsockopt(wire.fd[0], SOL_SOCKET, SO_SNDBUF, &few, sizeof few);
+	setsockopt(wire.fd[1], SOL_SOCKET, SO_RCVBUF, &few, sizeof few);
+	put(1);
+	get_rest();
+	put(RING + MOST);
+	stream_outside(to, NN_REASON_CALL, OUTSIDE_RX);
+	serve(from);
+	CHECK(from->tx_replaying);
+	nn_shutdown(wire.fd[0], SHUT_WR);
+	while ((got = call_recv(wire.fd[1], bytes, sizeof bytes, 0)) > 0) {
+		check_bytes(bytes, (size_t)got, received, 0);
+		received += (uint64_t)got;
+	}
+	CHECK(got == -ECONNRESET || received == sent);
+}
+
+/* The receiver must be on TCP when the call returns; its peer lives in this thread. */
+static void at_once_within_a_process(void)
+{
+	set_up();
+	put(3000);
+	get(1000);
+	stream_outside(to, NN_REASON_EXEC, OUTSIDE_BOTH | OUTSIDE_MUST);
+	CHECK(!rx_taken(to) && !tx_taken(to) && to->rx_final);
+	CHECK_IS(recv(wire.fd[1], bytes, sizeof bytes, MSG_DONTWAIT), 2000); /* by whoever holds the socket next */
+	check_bytes(bytes, 2000, 1000, 0);
+	CHECK_IS(atomic_load(&to->error), 0);
+}
+
+/* A peer that does not answer: the last resort, and soon. */
+static void at_once_but_no_answer(void)
+{
+	static struct liar liar;
+	uint64_t begun;
+
+	core_start(LIAR_RING, LIAR_RING);
+	liar_open(&liar);
+	liar_rings(&liar);
+	atomic_fetch_add(&liar.end->tail, 50);
+	begun = now_ms();
+	stream_outside(liar.stream, NN_REASON_EXEC, OUTSIDE_BOTH | OUTSIDE_MUST);
+	CHECK(now_ms() - begun < 1500);
+	CHECK_IS(recv(liar.peer_fd, bytes, 1, 0), -1);
+	CHECK_IS(errno, ECONNRESET);
+}
+
+CORE_TEST(up_behind_unread_tcp, 20)
+CORE_TEST(down_and_up_many_times, 20)
+CORE_TEST(down_waits_for_the_peer, 20)
+CORE_TEST(grows_when_full, 20)
+CORE_TEST(sent_again_from_where_it_asked, 20)
+CORE_TEST(sent_again_from_two_rings, 20)
+CORE_TEST(sent_again_in_pieces, 20)
+CORE_TEST(asked_twice, 5)
+CORE_TEST(asked_after_fin, 5)
+CORE_TEST(fin_while_sending_again, 10)
+CORE_TEST(at_once_within_a_process, 20)
+CORE_TEST(at_once_but_no_answer, 20)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_up_behind_unread_tcp),
+		cmocka_unit_test(test_down_and_up_many_times),
+		cmocka_unit_test(test_down_waits_for_the_peer),
+		cmocka_unit_test(test_grows_when_full),
+		cmocka_unit_test(test_sent_again_from_where_it_asked),
+		cmocka_unit_test(test_sent_again_from_two_rings),
+		cmocka_unit_test(test_sent_again_in_pieces),
+		cmocka_unit_test(test_asked_twice),
+		cmocka_unit_test(test_asked_after_fin),
+		cmocka_unit_test(test_fin_while_sending_again),
+		cmocka_unit_test(test_at_once_within_a_process),
+		cmocka_unit_test(test_at_once_but_no_answer),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
