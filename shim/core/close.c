@@ -274,7 +274,8 @@ long nn_shutdown(int fd, int how)
 		/* The peer must have heard of it in memory before the kernel's FIN, or it takes that for our death. */
 		atomic_store(&stream->tx_shut, 1);
 		if (stream_is_paired(stream)) {
-			pay_replay(stream);
+			if (!pay_replay(stream))
+				stream_reset(stream); /* rather than an end before all bytes */
 			say(stream, END_FIN);
 		}
 	}

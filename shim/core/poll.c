@@ -129,6 +129,9 @@ static long look(struct list *list, bool sleeping)
 		if (sleeping && stream_is_paired(stream) && !atomic_load(&stream->kernel_hup))
 			list->asked[i].events |= POLLRDHUP;
 		list->others |= (uint32_t)fd->events & state.ask & ~(uint32_t)POLLPRI;
+		/* HUP, which nobody need ask for: with our FIN sent, the kernel knows whether the peer's has come by TCP. */
+		if ((state.ask & POLLRDHUP) && stream_is_paired(stream) && (atomic_load(&stream->own->tx_flags) & END_FIN))
+			list->others = true;
 		ready += fd->revents != 0;
 	}
 	return ready;

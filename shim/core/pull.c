@@ -99,6 +99,7 @@ static long tcp_read(struct nn_stream *stream, struct cursor *to, struct wish wi
 				continue; /* came in just now */
 			if (outcome == -EAGAIN)
 				return PULL_NOTHING;
+			stream_error_told(stream, outcome);
 			if (outcome == 0) {
 				stream_look(stream);
 				/* Bytes that a known next segment says went before it, and the kernel has none left: lost with a
@@ -113,6 +114,7 @@ static long tcp_read(struct nn_stream *stream, struct cursor *to, struct wish wi
 		struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)cursor_vector(to, pieces, 64, limit)};
 		int flags = MSG_DONTWAIT | (wish.peek ? MSG_PEEK : 0) | (wish.discard ? MSG_TRUNC : 0);
 		outcome = sys_call3(SYS_recvmsg, stream->fd, &message, flags);
+		stream_error_told(stream, outcome);
 		if (outcome <= 0)
 			return outcome == -EAGAIN ? PULL_NOTHING : outcome == 0 ? PULL_END : outcome;
 		cursor_skip(to, (size_t)outcome);

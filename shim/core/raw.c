@@ -41,6 +41,7 @@ void nn_raw_done(struct nn_io *io, long outcome)
 	COUNT(shown->calls, 1);
 	if (outcome == -EAGAIN && io->sending)
 		atomic_store(&stream->expect_out, 0); /* from here on room is news */
+	stream_error_told(stream, outcome);
 	if (outcome > 0) {
 		COUNT(shown->tcp_bytes, (uint64_t)outcome);
 		atomic_fetch_add_explicit(&stream->bytes, (uint64_t)outcome, memory_order_relaxed);

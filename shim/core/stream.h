@@ -14,6 +14,7 @@
 #ifndef SHIM_CORE_STREAM_H
 #define SHIM_CORE_STREAM_H
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -192,6 +193,8 @@ static inline uint64_t peer_epoch(const struct nn_stream *stream)
 static inline uint64_t peer_tx_flags(const struct nn_stream *stream)
 {
 	uint64_t flags = atomic_load(&stream->peer->tx_flags);
+	if (flags & (END_CLOSED | END_RESET))
+		flags |= END_FIN;
 	return !flags || peer_holds(stream) ? flags : 0;
 }
 
@@ -203,5 +206,14 @@ static inline bool stream_reset_unseen(const struct nn_stream *stream)
 
 /* The error to report now, 0 for none; it is reported once. */
 int stream_take_error(struct nn_stream *stream);
+
+/* The kernel has told the application of a reset: nobody tells it again. */
+static inline void stream_error_told(struct nn_stream *stream, long outcome)
+{
+	if (outcome == -ECONNRESET) {
+		atomic_store(&stream->reset_told, 1);
+		atomic_store(&stream->error, 0);
+	}
+}
 
 #endif

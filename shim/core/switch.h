@@ -69,6 +69,12 @@ bool rx_advance(struct nn_stream *stream);
  * publishes without end does not hold us here. */
 void rx_enter(struct nn_stream *stream);
 
+/* The kernel has bytes for a stream that is on a ring: whose are they? */
+void rx_check_stray(struct nn_stream *stream);
+
+/* The last resort: the connection is reset, for both ends. */
+void stream_reset(struct nn_stream *stream);
+
 /* What the peer says is impossible: the connection ends, here as if reset. */
 void rx_spoil(struct nn_stream *stream);
 

@@ -117,8 +117,11 @@ bool rx_advance(struct nn_stream *stream)
 	const struct end_segment *segment = &stream->peer->segments[next % END_SEGMENTS];
 	uint64_t start = atomic_load(&segment->start);
 	uint64_t where = atomic_load(&segment->where);
+	uint64_t tail = atomic_load(&stream->peer->tail);
 	if (!peer_holds(stream))
 		return false;
+	if (start > tail)
+		return spoiled(stream); /* no segment begins beyond what was published */
 	uint64_t head = atomic_load_explicit(&stream->own->head, memory_order_relaxed);
 	if (head < start)
 		return false;
@@ -137,7 +140,7 @@ bool rx_advance(struct nn_stream *stream)
 	} else {
 		unsigned log2 = (unsigned)(where & SEGMENT_LOG2_MASK);
 		uint64_t offset = where & ~(uint64_t)SEGMENT_LOG2_MASK;
-		if (!region_ring_valid(stream->pair->peer_length, offset, log2) || atomic_load(&stream->peer->tail) < start)
+		if (!region_ring_valid(stream->pair->peer_length, offset, log2))
 			return spoiled(stream);
 		stream->rx_ring = (const uint8_t *)stream->pair->peer + offset;
 		stream->rx_mask = (1ull << log2) - 1;
@@ -210,11 +213,11 @@ static bool ask_outside(struct nn_stream *stream)
 		atomic_fetch_or(&own->rx_flags, END_WANT_OUTSIDE);
 	}
 	/*
-	 * Nothing unread: the peer need not be awake. It looks at the flag after everything it publishes (ring_send, tx_try_up), in
+	 * Nothing unread, and nothing read since it was first asked, which would come again: the peer need not be awake. It looks at the flag after everything it publishes (ring_send, tx_try_up), in
 	 * the one order of sequentially consistent operations: either we see here what it published, or it sees the flag and
 	 * sends that by TCP.
 	 */
-	if (!stream->rx_ring || atomic_load(&stream->peer->tail) == head)
+	if (!stream->rx_ring || (atomic_load(&stream->peer->tail) == head && atomic_load(&own->frozen) == head))
 		return rx_segment_end(stream) == UINT64_MAX && !stream->rx_skip;
 	doorbell_ring(stream->pair, stream->peer);
 	return false;
@@ -238,8 +241,12 @@ bool rx_drop_skipped(struct nn_stream *stream)
 	while (stream->rx_skip) {
 		uint64_t piece = stream->rx_skip < 1u << 20 ? stream->rx_skip : 1u << 20;
 		long dropped = sys_call6(SYS_recvfrom, stream->fd, &nothing, piece, MSG_TRUNC | MSG_DONTWAIT, NULL, NULL);
-		if (dropped <= 0)
+		if (dropped == -EAGAIN || dropped == -EINTR)
 			return false;
+		if (dropped <= 0) {
+			rx_spoil(stream); /* it died before it had sent all that again */
+			return false;
+		}
 		stream->rx_skip -= (uint64_t)dropped;
 	}
 	return true;
@@ -306,6 +313,25 @@ static bool rx_outside(struct nn_stream *stream, enum nn_reason reason, bool mus
 	return done;
 }
 
+void stream_reset(struct nn_stream *stream)
+{
+	struct sockaddr nothing = {.sa_family = AF_UNSPEC};
+	sys_call3(SYS_connect, stream->fd, &nothing, sizeof nothing);
+	atomic_store(&stream->error, ECONNRESET);
+}
+
+void rx_check_stray(struct nn_stream *stream)
+{
+	int held = 0;
+	if (!rx_trylock(stream))
+		return;
+	/* In this order: an honest peer publishes the segment before it sends its bytes. */
+	if (stream->rx_ring && sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held) == 0 && held &&
+		peer_epoch(stream) == stream->rx_epoch)
+		rx_spoil(stream);
+	rx_unlock(stream, LOCK_TAKEN);
+}
+
 static void receive_outside(struct nn_stream *stream, enum nn_reason reason, bool must)
 {
 	if (!rx_taken(stream)) {
@@ -314,9 +340,7 @@ static void receive_outside(struct nn_stream *stream, enum nn_reason reason, boo
 	}
 	if (!rx_outside(stream, reason, must) && must) {
 		nn_log(LOG_WARNING, "peer did not take the stream back to TCP in time; resetting it, fd", stream->fd);
-		struct sockaddr nothing = {.sa_family = AF_UNSPEC};
-		sys_call3(SYS_connect, stream->fd, &nothing, sizeof nothing);
-		atomic_store(&stream->error, ECONNRESET);
+		stream_reset(stream);
 	}
 }
 

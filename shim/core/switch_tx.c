@@ -200,7 +200,7 @@ void tx_serve_outside(struct nn_stream *stream)
 	uint64_t in_current = from > stream->tx_start ? from : stream->tx_start;
 	if (from > tail || from < oldest || tail - in_current > stream->tx_mask + 1) {
 		/* A lie, or not to be had any more: as TCP would with a peer that lost its memory. */
-		atomic_store(&stream->error, ECONNRESET);
+		rx_spoil(stream);
 		from = tail;
 	}
 	stream->tx_replay = from;

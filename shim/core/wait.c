@@ -165,6 +165,8 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 				waiter_hush(&sleep->waiter);
 			if (fds[0].revents & (POLLRDHUP | POLLHUP | POLLERR))
 				stream_look(stream);
+			else if (fds[0].revents & POLLIN && stream->rx_ring)
+				rx_check_stray(stream);
 		}
 		if (outcome > 0)
 			outcome = 0;

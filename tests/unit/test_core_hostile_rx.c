@@ -131,7 +131,7 @@ static const struct lie lies[] = {
 	ON_RING(where_log2_of_all_ones, RESET), ON_RING(again_from_too_early, RESET), ON_RING(again_but_nothing_comes, EITHER),
 	ON_RING(again_but_elsewhere, RESET), ON_RING(again_what_was_read, EITHER), ON_RING(attached_to_everything, SILENT),
 	ON_RING(another_cookie, SILENT), ON_TCP(tcp_first_where_invalid, RESET), ON_TCP(tcp_first_epoch_far, RESET),
-	ON_TCP(tcp_segment_never_reached, EITHER), ON_TCP(tcp_segment_in_the_middle, SILENT),
+	ON_TCP(tcp_segment_never_reached, EITHER), ON_TCP(tcp_segment_in_the_middle, EITHER),
 	ON_TCP(tcp_tail_without_a_ring, EITHER), ON_TCP(tcp_final_before_its_start, EITHER),
 };
 #define LIES (sizeof lies / sizeof *lies)

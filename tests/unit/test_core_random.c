@@ -245,8 +245,7 @@ static void do_something(void)
 	} else if (what < 990) {
 		do_grow(end);
 	} else if (what < 994) {
-		const bool asked = atomic_load(&wire.stream[end]->own->rx_flags) & END_WANT_OUTSIDE;
-		unsigned parts = asked ? OUTSIDE_TX : (unsigned)dice(3) + 1;
+		unsigned parts = (unsigned)dice(3) + 1;
 
 		SAY("%d outside %u\n", end, parts);
 		stream_outside(wire.stream[end], NN_REASON_CALL, parts);
