@@ -198,11 +198,27 @@ void process_renew_state(void)
 	}
 }
 
+/* The line of a process that has had no connection. */
+static void report_nothing(void)
+{
+	size_t bytes = offsetof(struct state, streams); /* it has used none of them */
+	struct state *state = process_memory(bytes);
+	if (!state)
+		return;
+	state->pid = (uint32_t)nn_pid;
+	name_program(state->program, sizeof state->program);
+	report_write(nn_config.report, state);
+	sys_call2(SYS_munmap, state, bytes);
+}
+
 void nn_finish(void)
 {
-	if (!nn_state || !nn_config.report || nn_in_vfork_child() || atomic_exchange(&finished, 1))
+	if (!nn_config.report || nn_in_vfork_child() || atomic_exchange(&finished, 1))
 		return;
-	report_write(nn_config.report, nn_state);
+	if (nn_state)
+		report_write(nn_config.report, nn_state);
+	else
+		report_nothing();
 }
 
 bool nn_in_vfork_child(void)
