@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "shim/core/lease.h"
 
+#include <signal.h>
+
+#include "shim/core/holders.h"
+#include "shim/core/lock.h"
 #include "shim/core/process.h"
 #include "shim/core/sys.h"
 
@@ -9,7 +13,9 @@ struct lease {
 	const struct end_block *peer;
 	uint64_t cookie;
 	uint32_t own_end;
-	bool shared; /* another process goes on with our end: until it has closed, too */
+	bool shared; /* other processes go on with our end: until they have closed it, too */
+	const struct holders *holders;
+	uint32_t use;
 	uint64_t rings[2];
 };
 
@@ -20,22 +26,30 @@ static struct lease *leases;
 static uint32_t used, cursor;
 static _Atomic uint32_t lock;
 
-static bool try_lock(void)
+/* A signal handler may close streams, too, and would wait for the very thread that it interrupted: signals are held back while
+ * the lock is. */
+static uint64_t take_lock(void)
 {
-	uint32_t nobody = 0;
-	return atomic_compare_exchange_strong_explicit(&lock, &nobody, 1, memory_order_acquire, memory_order_relaxed);
+	const uint64_t all = ~0ull;
+	uint64_t before = 0;
+	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
+	lock_take(&lock, nn_self());
+	return before;
 }
 
-static void unlock(void)
+static void drop_lock(uint64_t signals)
 {
-	atomic_store_explicit(&lock, 0, memory_order_release);
+	lock_drop(&lock, LOCK_TAKEN);
+	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &signals, NULL, sizeof signals);
 }
 
 static bool peer_is_done(const struct lease *lease)
 {
-	if (lease->shared && !(atomic_load(&lease->pair->own->ends[lease->own_end].tx_flags) & END_CLOSED))
+	if (atomic_load(&lease->peer->cookie) == lease->cookie && !(atomic_load(&lease->peer->rx_flags) & END_DONE))
 		return false;
-	return atomic_load(&lease->peer->cookie) != lease->cookie || (atomic_load(&lease->peer->rx_flags) & END_DONE);
+	/* Others who hold our end may have closed it, or be gone without a word. */
+	return !lease->shared || (atomic_load(&lease->pair->own->ends[lease->own_end].tx_flags) & END_CLOSED) ||
+	       !holders_live(lease->holders, lease->use);
 }
 
 static void end(struct lease *lease)
@@ -54,6 +68,8 @@ void lease_begin(struct nn_stream *stream)
 		.cookie = stream->peer_cookie,
 		.own_end = stream->own_end,
 		.shared = stream->shared_at_close,
+		.holders = stream->holders,
+		.use = stream->holders_use,
 		.rings = {stream->tx_offset, stream->tx_old_offset}};
 	if (stream->pair->inherited)
 		return; /* the process that made it frees it */
@@ -61,8 +77,7 @@ void lease_begin(struct nn_stream *stream)
 		end(&fresh);
 		return;
 	}
-	if (!try_lock())
-		return; /* leaks one end until the pair goes: a signal handler closes while we sweep */
+	uint64_t signals = take_lock();
 	if (!leases)
 		leases = process_memory(LEASES * sizeof *leases);
 	for (uint32_t i = 0; leases && i < LEASES; i++)
@@ -72,13 +87,14 @@ void lease_begin(struct nn_stream *stream)
 				used = i + 1;
 			break;
 		}
-	unlock();
+	drop_lock(signals);
 }
 
 void lease_sweep(void)
 {
-	if (!used || !try_lock())
+	if (!used)
 		return;
+	uint64_t signals = take_lock();
 	for (uint32_t i = 0; i < LOOKS && i < used; i++) {
 		struct lease *lease = &leases[cursor++ % used];
 		if (lease->pair && peer_is_done(lease))
@@ -86,23 +102,24 @@ void lease_sweep(void)
 	}
 	while (used && !leases[used - 1].pair)
 		used--;
-	unlock();
+	drop_lock(signals);
 }
 
 void lease_forget(struct nn_pair *pair)
 {
-	while (!try_lock())
-		sys_call0(SYS_sched_yield);
+	uint64_t signals = take_lock();
 	for (uint32_t i = 0; i < used; i++)
 		if (leases[i].pair == pair)
 			leases[i].pair = NULL;
-	unlock();
+	drop_lock(signals);
 }
 
 void lease_fork_child(void)
 {
+	/* Another thread may have been in the middle of a change. */
+	if (leases)
+		sys_call2(SYS_munmap, leases, LEASES * sizeof *leases);
+	leases = NULL;
+	used = cursor = 0;
 	atomic_store(&lock, 0);
-	for (uint32_t i = 0; i < used; i++)
-		leases[i].pair = NULL;
-	used = 0;
 }
