@@ -23,7 +23,8 @@ struct lease {
 #define LOOKS 64u
 
 static struct lease *leases;
-static uint32_t used, cursor;
+static _Atomic uint32_t used; /* of leases[]; changes under the lock */
+static uint32_t cursor;
 static _Atomic uint32_t lock;
 
 /* A signal handler may close streams, too, and would wait for the very thread that it interrupted: signals are held back while
