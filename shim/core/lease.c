@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "shim/core/lease.h"
 
-#include <signal.h>
-
 #include "shim/core/holders.h"
 #include "shim/core/lock.h"
 #include "shim/core/process.h"
@@ -27,21 +25,45 @@ static _Atomic uint32_t used; /* of leases[]; changes under the lock */
 static uint32_t cursor;
 static _Atomic uint32_t lock;
 
-/* A signal handler may close streams, too, and would wait for the very thread that it interrupted: signals are held back while
- * the lock is. */
-static uint64_t take_lock(void)
+/*
+ * A signal handler may close streams in the middle of our work, and cannot wait for the thread that it interrupted. (To hold signals
+ * back meanwhile would do harm: the kernel may then give this thread one that was on its way to another.) What it closes is put
+ * down here, and taken in by the thread when it goes on.
+ */
+#define LATE 16u
+static struct lease late[LATE];
+static _Atomic uint32_t late_count; /* beyond LATE: leaked until the pair goes */
+
+static void take_in(const struct lease *fresh)
 {
-	const uint64_t all = ~0ull;
-	uint64_t before = 0;
-	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
-	lock_take(&lock, nn_self());
-	return before;
+	if (!leases)
+		leases = process_memory(LEASES * sizeof *leases);
+	for (uint32_t i = 0; leases && i < LEASES; i++)
+		if (!leases[i].pair) {
+			leases[i] = *fresh;
+			if (used <= i)
+				used = i + 1;
+			return;
+		}
 }
 
-static void drop_lock(uint64_t signals)
+static void take_in_late(void)
 {
-	lock_drop(&lock, LOCK_TAKEN);
-	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &signals, NULL, sizeof signals);
+	uint32_t done = 0, count;
+	do {
+		count = atomic_load(&late_count);
+		for (; done < count && done < LATE; done++)
+			take_in(&late[done]);
+	} while (!atomic_compare_exchange_strong(&late_count, &count, 0));
+}
+
+static void drop_lock(void)
+{
+	do {
+		take_in_late();
+		lock_drop(&lock, LOCK_TAKEN);
+		/* A handler that came between the two. */
+	} while (atomic_load(&late_count) && lock_take(&lock, nn_self()) == LOCK_TAKEN);
 }
 
 static bool peer_is_done(const struct lease *lease)
@@ -78,24 +100,20 @@ void lease_begin(struct nn_stream *stream)
 		end(&fresh);
 		return;
 	}
-	uint64_t signals = take_lock();
-	if (!leases)
-		leases = process_memory(LEASES * sizeof *leases);
-	for (uint32_t i = 0; leases && i < LEASES; i++)
-		if (!leases[i].pair) {
-			leases[i] = fresh;
-			if (used <= i)
-				used = i + 1;
-			break;
-		}
-	drop_lock(signals);
+	if (lock_take(&lock, nn_self()) == LOCK_NESTED) {
+		uint32_t place = atomic_fetch_add(&late_count, 1);
+		if (place < LATE)
+			late[place] = fresh;
+		return;
+	}
+	take_in(&fresh);
+	drop_lock();
 }
 
 void lease_sweep(void)
 {
-	if (!used)
+	if (!used || lock_take(&lock, nn_self()) == LOCK_NESTED)
 		return;
-	uint64_t signals = take_lock();
 	for (uint32_t i = 0; i < LOOKS && i < used; i++) {
 		struct lease *lease = &leases[cursor++ % used];
 		if (lease->pair && peer_is_done(lease))
@@ -103,16 +121,19 @@ void lease_sweep(void)
 	}
 	while (used && !leases[used - 1].pair)
 		used--;
-	drop_lock(signals);
+	drop_lock();
 }
 
-void lease_forget(struct nn_pair *pair)
+bool lease_forget(struct nn_pair *pair)
 {
-	uint64_t signals = take_lock();
+	if (lock_take(&lock, nn_self()) == LOCK_NESTED)
+		return false;
+	take_in_late();
 	for (uint32_t i = 0; i < used; i++)
 		if (leases[i].pair == pair)
 			leases[i].pair = NULL;
-	drop_lock(signals);
+	drop_lock();
+	return true;
 }
 
 void lease_fork_child(void)
@@ -122,5 +143,6 @@ void lease_fork_child(void)
 		sys_call2(SYS_munmap, leases, LEASES * sizeof *leases);
 	leases = NULL;
 	used = cursor = 0;
+	atomic_store(&late_count, 0);
 	atomic_store(&lock, 0);
 }
