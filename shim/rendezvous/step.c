@@ -15,11 +15,13 @@
 #define LEARN_TRIES 10u
 
 static _Atomic uint32_t lock;
+static _Atomic uint32_t forking; /* threads that wait for it, or hold it, to fork: nobody else begins a step */
 static _Atomic unsigned last_count;
 
 static bool enter(void)
 {
-	return !atomic_load_explicit(&lock, memory_order_relaxed) && lock_try(&lock, nn_self());
+	return !atomic_load_explicit(&lock, memory_order_relaxed) && !atomic_load_explicit(&forking, memory_order_relaxed) &&
+	       lock_try(&lock, nn_self());
 }
 
 static void leave(void)
@@ -117,11 +119,13 @@ static bool interrupted; /* under the lock: it was our thread's before fork */
 
 void rendezvous_fork_prepare(void)
 {
+	atomic_fetch_add(&forking, 1);
 	interrupted = lock_take(&lock, nn_self()) == LOCK_NESTED;
 }
 
 void rendezvous_fork_parent(void)
 {
+	atomic_fetch_sub(&forking, 1);
 	if (!interrupted)
 		leave();
 }
@@ -130,6 +134,7 @@ void rendezvous_fork_child(void)
 {
 	struct nn_stream *held[MAILBOX_BATCH];
 
+	atomic_store(&forking, 0);
 	atomic_store(&lock, nn_self());
 	hear_take_held(held); /* users are counted anew */
 	diag_close();
