@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The way in. One lock for all of the rendezvous, waited for by fork alone: who finds it taken (by another thread, or by the code that
- * its signal handler interrupted) goes on with the application's call, and tries again at a later one.
+ * The way in. One lock for all of the rendezvous, waited for by fork alone: who finds it taken (by another thread, or by the
+ * code that its signal handler interrupted) goes on with the application's call, and tries again at a later one.
  */
 #include "shim/rendezvous/rendezvous.h"
 

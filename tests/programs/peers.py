@@ -223,8 +223,12 @@ def serve_subprocess(address):
     listener = listen(address)
     announce(listener.getsockname()[1])
     close_fds = True
+    listener.settimeout(0.2)  # SIGTERM may come to a thread that ends just now; the handler runs in this one
     while True:
-        sock, _ = listener.accept()
+        try:
+            sock, _ = listener.accept()
+        except TimeoutError:
+            continue
         threading.Thread(target=begin, args=(sock, close_fds), daemon=True).start()
         close_fds = not close_fds  # without, it is posix_spawn instead of vfork
 
