@@ -238,11 +238,13 @@ static void a_handler_closes_while_its_thread_does(void **unused)
 	setitimer(ITIMER_REAL, &often, NULL);
 	struct nn_stream stream = {0};
 	close_one(&stream);
-	for (time_t end = time(NULL) + 2; handled < 2000 && time(NULL) < end;)
+	for (time_t end = time(NULL) + 5; (handled < 1000 || !nested) && time(NULL) < end;)
 		lease_sweep();
 	setitimer(ITIMER_REAL, &never, NULL);
 	assert_true(handled > 10);
+#if !defined(__SANITIZE_THREAD__) /* it hands signals on when it sees fit */
 	assert_true(nested > 0);
+#endif
 	assert_int_equal(ends(), handled + 1);
 	peer.rx_flags = END_DONE;
 	sweep_all();
