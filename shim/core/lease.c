@@ -30,7 +30,7 @@ static _Atomic uint32_t lock;
  * back meanwhile would do harm: the kernel may then give this thread one that was on its way to another.) What it closes is put
  * down here, and taken in by the thread when it goes on.
  */
-#define LATE 16u
+#define LATE 64u
 static struct lease late[LATE];
 static _Atomic uint32_t late_count; /* beyond LATE: leaked until the pair goes */
 

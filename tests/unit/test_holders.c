@@ -231,14 +231,14 @@ static void close_in_handler(int number)
 static void a_handler_closes_while_its_thread_does(void **unused)
 {
 	const struct sigaction action = {.sa_handler = close_in_handler};
-	const struct itimerval often = {{0, 50}, {0, 50}}, never = {0};
+	const struct itimerval often = {{0, 1000}, {0, 1000}}, never = {0};
 	(void)unused;
 	make_pair();
 	sigaction(SIGALRM, &action, NULL);
 	setitimer(ITIMER_REAL, &often, NULL);
 	struct nn_stream stream = {0};
 	close_one(&stream);
-	for (time_t end = time(NULL) + 5; (handled < 1000 || !nested) && time(NULL) < end;)
+	for (time_t end = time(NULL) + 5; (handled < 500 || !nested) && time(NULL) < end;)
 		lease_sweep();
 	setitimer(ITIMER_REAL, &never, NULL);
 	assert_true(handled > 10);
