@@ -14,6 +14,7 @@
 #include "shim/core/clock.h"
 #include "shim/core/epoll.h"
 #include "shim/core/hidden.h"
+#include "shim/core/holders.h"
 #include "shim/core/lock.h"
 #include "shim/core/log.h"
 #include "shim/core/process.h"
@@ -102,13 +103,13 @@ void stream_farewell(struct nn_stream *stream)
 static void last_close(struct nn_stream *stream, int fd)
 {
 	rendezvous_abandon(stream);
-	if (stream->sharers && atomic_fetch_sub(stream->sharers, 1) > 1) {
+	bool paid = !stream_is_paired(stream) || pay_replay(stream);
+	if (holders_leave(stream)) {
 		stream->shared_at_close = true; /* other processes go on with it */
 		return;
 	}
 	if (!stream_is_paired(stream))
 		return;
-	bool paid = pay_replay(stream);
 	if (!paid)
 		linger_no_time(fd);
 	/* A call in progress in another thread keeps the socket open, here as in the kernel: the last to leave says it. */
@@ -199,9 +200,8 @@ void nn_appeared(int fd)
 		fd_clear(fd);
 		if (atomic_fetch_sub(&stream->fds, 1) == 1) {
 			rendezvous_abandon(stream);
-			if (stream->sharers)
-				atomic_fetch_sub(stream->sharers, 1);
-			if (stream_is_paired(stream))
+			stream->shared_at_close = holders_leave(stream);
+			if (stream_is_paired(stream) && !stream->shared_at_close)
 				farewell(stream, 0);
 			stream_put(stream);
 		}

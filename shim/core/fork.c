@@ -4,46 +4,41 @@
  *
  * After fork both processes hold every socket. What moves bytes lies in shared memory (end blocks, rings, boards), so a stream
  * that is on its rings goes on for both; each end's locks work across processes. What is private (the stream object, the tables) the child gets as
- * a copy. Streams that are not yet up wait until one process alone holds them: `sharers` counts, in memory shared by the family.
+ * a copy. Streams that are not yet up wait until one process alone holds them: see holders.h.
+ *
+ * Other threads may be anywhere when one forks, and the child has their half-done work without them. So what they change in
+ * several steps is at rest while fork takes its copy, or is read anew by the child:
+ *
+ *   rendezvous, table of sets, state, heap   their locks are held across fork. Whoever holds one of them is done
+ *                                            in a few system calls and never waits for one that stands before it in this list
+ *   a direction's way up                     held off by a counted raw call: both processes find it up, or neither
+ *   private copies of segments               read again from the end block, by the child
+ *   leases, signalfds in use                 the child has none; they are the parent's
+ *   a stream being made or freed             stays in the child as it is: a slot that nobody uses
+ *   locks in end blocks                      lie in shared memory and name their thread, which lives on in the parent
+ *
+ * A handler that forks in the middle of its own thread's section does not wait for that one's lock; its child must not come
+ * back to the section.
  *
  * A new program image without our memory cannot use rings: streams whose descriptors survive exec go back to TCP first.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/mman.h>
+#include <poll.h>
+#include <string.h>
 
+#include "shim/core/clock.h"
 #include "shim/core/epoll.h"
+#include "shim/core/holders.h"
 #include "shim/core/lease.h"
 #include "shim/core/lock.h"
 #include "shim/core/log.h"
 #include "shim/core/process.h"
 #include "shim/core/raw.h"
+#include "shim/core/set.h"
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
 #include "shim/rendezvous/rendezvous.h"
-
-#define SHARERS (STATE_STREAMS)
-
-static _Atomic uint32_t *sharers; /* SHARERS counters, 0 = free; inherited by all descendants */
-static uint32_t next_sharer;
-
-static _Atomic uint32_t *new_sharer(void)
-{
-	if (!sharers) {
-		void *memory = (void *)sys_call6(SYS_mmap, NULL, SHARERS * sizeof *sharers, PROT_READ | PROT_WRITE,
-			MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		if (sys_failed(memory))
-			return NULL;
-		sharers = memory;
-	}
-	for (uint32_t i = 0; i < SHARERS; i++) {
-		_Atomic uint32_t *counter = &sharers[next_sharer++ % SHARERS];
-		uint32_t nobody = 0;
-		if (atomic_compare_exchange_strong(counter, &nobody, 1))
-			return counter;
-	}
-	return NULL;
-}
 
 static bool alive(const struct nn_stream *stream)
 {
@@ -51,41 +46,118 @@ static bool alive(const struct nn_stream *stream)
 	return phase >= STREAM_YOUNG && phase <= STREAM_ALONE && atomic_load(&stream->fds);
 }
 
-void nn_fork_prepare(void)
+/* ---- fork ------------------------------------------------------------------------------------------------------------- */
+
+/* How long fork waits for bytes that are on their way back to TCP. */
+#define SETTLE_NS 500000000ull
+
+/* Bytes that come twice, or are to be sent twice, are counted in our memory alone: two processes would each drop or send them.
+ * True: none are left. */
+static bool settled(struct nn_stream *stream)
 {
-	if (!nn_state)
-		return;
-	arena_fork_prepare();
+	enum lock_outcome lock = tx_lock(stream);
+	bool sent = !stream->tx_replaying || (lock == LOCK_TAKEN && tx_replay_more(stream));
+	tx_unlock(stream, lock);
+	lock = rx_lock(stream);
+	bool dropped = !stream->rx_skip || (lock == LOCK_TAKEN && rx_drop_skipped(stream));
+	rx_unlock(stream, lock);
+	return sent && dropped;
+}
+
+static void settle_all(void)
+{
+	uint64_t deadline = 0;
 	for (uint32_t i = 0; i < stream_top(); i++) {
 		struct nn_stream *stream = stream_at(i);
+		if (!alive(stream) || !stream_is_paired(stream) || (!stream->tx_replaying && !stream->rx_skip))
+			continue;
+		if (!deadline)
+			deadline = nn_now_ns() + SETTLE_NS;
+		while (!settled(stream) && nn_now_ns() < deadline) {
+			struct timespec nap = {0, 100000};
+			sys_call2(SYS_nanosleep, &nap, NULL);
+		}
+	}
+}
+
+static bool table_interrupted; /* under the table's lock: it was our thread's before fork */
+
+/* No direction begins to go up before hold_off is undone, and none is about to. */
+static void hold_off(struct nn_stream *stream)
+{
+	stream->held_off = (uint8_t)(raw_hold(stream, true) | raw_hold(stream, false) << 1);
+}
+
+static void let_on(struct nn_stream *stream)
+{
+	if (stream->held_off & 1)
+		raw_release(stream, true);
+	if (stream->held_off & 2)
+		raw_release(stream, false);
+	stream->held_off = 0;
+}
+
+void nn_fork_prepare(void)
+{
+	if (!nn_fds)
+		return;
+	if (nn_state)
+		settle_all();
+	rendezvous_fork_prepare();
+	enum lock_outcome table = lock_take(&table_lock, nn_self());
+	table_interrupted = table == LOCK_NESTED;
+	process_fork_prepare();
+	arena_fork_prepare();
+	holders_fork_begin();
+	for (uint32_t i = 0; i < stream_top(); i++) {
+		struct nn_stream *stream = stream_at(i);
+		stream->held_off = 0;
 		if (!alive(stream))
 			continue;
-		if (!stream->sharers)
-			stream->sharers = new_sharer();
-		if (stream->sharers)
-			atomic_fetch_add(stream->sharers, 1);
+		hold_off(stream);
+		holders_fork_stream(stream);
 		atomic_store(&stream->shared, 1);
 	}
 }
 
 void nn_fork_parent(bool failed)
 {
-	if (!nn_state)
+	if (!nn_fds)
 		return;
+	holders_fork_end(failed);
+	for (uint32_t i = 0; i < stream_top(); i++)
+		let_on(stream_at(i));
 	arena_fork_parent();
-	for (uint32_t i = 0; failed && i < stream_top(); i++)
-		if (alive(stream_at(i)) && stream_at(i)->sharers)
-			atomic_fetch_sub(stream_at(i)->sharers, 1);
+	process_fork_parent();
+	lock_drop(&table_lock, table_interrupted ? LOCK_NESTED : LOCK_TAKEN);
+	rendezvous_fork_parent();
+}
+
+/* Another thread of the parent may have been in the middle of these. When it still is, the first call that gets the lock reads
+ * them, as no segment has this number. */
+static void reload(struct nn_stream *stream)
+{
+	stream->tx_replaying = false;
+	stream->rx_skip = 0;
+	stream->tx_epoch = UINT64_MAX;
+	if (tx_trylock(stream)) {
+		tx_reload(stream);
+		tx_unlock(stream, LOCK_TAKEN);
+	}
+	stream->rx_epoch = UINT64_MAX;
+	if (rx_trylock(stream)) {
+		rx_reload(stream);
+		rx_unlock(stream, LOCK_TAKEN);
+	}
 }
 
 void nn_fork_child(void)
 {
-	if (!nn_state) {
-		process_renew_state();
+	if (!nn_fds)
 		return;
-	}
 	arena_fork_child();
 	process_renew_state();
+	holders_fork_child();
 	/* Only the thread that forked is left: no call is in flight any more. */
 	for (uint32_t i = 0; i < stream_top(); i++) {
 		struct nn_stream *stream = stream_at(i);
@@ -97,11 +169,15 @@ void nn_fork_child(void)
 		if (atomic_load(&stream->phase) == STREAM_SEEKING)
 			atomic_store(&stream->phase, STREAM_YOUNG);
 		stream->next_try = 0;
+		if (stream_is_paired(stream))
+			reload(stream);
 	}
 	lease_fork_child();
 	rendezvous_fork_child();
 	epoll_fork_child();
 }
+
+/* ---- exec ------------------------------------------------------------------------------------------------------------- */
 
 /* Which open descriptors the next program would inherit. */
 static void leave_to_heirs(unsigned parts)
@@ -114,20 +190,25 @@ static void leave_to_heirs(unsigned parts)
 			continue;
 		/* Standard streams are inherited to be used; others mostly by accident, and a connection that others hold as well is not
 		 * reset for that. */
-		bool meant = fd <= 2 || !stream->sharers || atomic_load(stream->sharers) < 2;
+		bool meant = fd <= 2 || !holders_others(stream);
 		stream_outside(stream, NN_REASON_EXEC, meant ? parts : parts & ~(unsigned)OUTSIDE_MUST);
 		stream_put(stream);
 	}
 }
 
-/* Counts this process out of (-1) or back into (+1) the sockets that exec closes. */
-static void count_closing(int change)
+/* Lets go of the sockets that exec closes, or takes them back. */
+static void count_closing(void (*how)(struct nn_stream *stream))
 {
 	for (uint32_t i = 0; i < stream_top(); i++) {
 		struct nn_stream *stream = stream_at(i);
 		if (alive(stream) && stream->sharers && (sys_call2(SYS_fcntl, stream->fd, F_GETFD) & FD_CLOEXEC))
-			atomic_fetch_add(stream->sharers, (uint32_t)change);
+			how(stream);
 	}
+}
+
+static void leave(struct nn_stream *stream)
+{
+	holders_leave(stream);
 }
 
 void nn_exec(void)
@@ -136,13 +217,13 @@ void nn_exec(void)
 		return;
 	leave_to_heirs(OUTSIDE_BOTH | OUTSIDE_MUST);
 	if (!nn_in_vfork_child())
-		count_closing(-1);
+		count_closing(leave);
 }
 
 void nn_exec_failed(void)
 {
 	if (nn_state && !nn_in_vfork_child())
-		count_closing(+1);
+		count_closing(holders_return);
 }
 
 void nn_spawning(void)
@@ -153,13 +234,59 @@ void nn_spawning(void)
 		leave_to_heirs(OUTSIDE_BOTH);
 }
 
-void nn_passing(int fd)
+/* ---- single descriptors ----------------------------------------------------------------------------------------------- */
+
+static bool is_address(const struct sockaddr_storage *address, const struct sockaddr_in6 *known)
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
+	if (address->ss_family == AF_INET)
+		return v4->sin_port == known->sin6_port && !memcmp(&v4->sin_addr, &known->sin6_addr.s6_addr[12], sizeof v4->sin_addr);
+	return address->ss_family == AF_INET6 && v6->sin6_port == known->sin6_port &&
+	       !memcmp(&v6->sin6_addr, &known->sin6_addr, sizeof v6->sin6_addr);
+}
+
+/* Is the calling process's `fd` the stream's socket? The child of vfork has its parent's tables and descriptors of its own. */
+static bool is_its_socket(const struct nn_stream *stream, int fd)
+{
+	struct sockaddr_storage local, remote;
+	socklen_t length = sizeof local;
+	if (sys_call3(SYS_getsockname, fd, &local, &length) < 0)
+		return false;
+	length = sizeof remote;
+	return sys_call3(SYS_getpeername, fd, &remote, &length) == 0 && is_address(&local, &stream->local) &&
+	       is_address(&remote, &stream->remote);
+}
+
+static void passing(int fd, enum nn_reason reason)
 {
 	if (nn_kind_of(fd) == NN_SET)
 		epoll_set_exposed(fd_entry(fd) & ((1u << NN_KIND_SHIFT) - 1));
 	struct nn_stream *stream = stream_get(fd);
 	if (!stream)
 		return;
-	stream_outside(stream, NN_REASON_PASSED, OUTSIDE_BOTH | OUTSIDE_MUST);
+	if (!nn_in_vfork_child())
+		stream_outside(stream, reason, OUTSIDE_BOTH | OUTSIDE_MUST);
+	else if (!stream_is_paired(stream))
+		stream_alone(stream, reason); /* the search for its peer, with descriptors of our parent's, ends by itself */
+	else if (is_its_socket(stream, fd) && is_its_socket(stream, stream->fd))
+		stream_outside(stream, reason, OUTSIDE_BOTH | OUTSIDE_MUST);
 	stream_put(stream);
+}
+
+void nn_passing(int fd)
+{
+	passing(fd, NN_REASON_PASSED);
+}
+
+void nn_inheriting(int fd)
+{
+	passing(fd, NN_REASON_EXEC);
+}
+
+void nn_inheriting_any(void)
+{
+	for (int fd = 0; fd < fd_top(); fd++)
+		if (nn_kind_of(fd) == NN_STREAM)
+			passing(fd, NN_REASON_EXEC);
 }

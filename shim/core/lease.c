@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "shim/core/lease.h"
 
+#include "shim/core/holders.h"
+#include "shim/core/lock.h"
 #include "shim/core/process.h"
 #include "shim/core/sys.h"
 
@@ -9,7 +11,9 @@ struct lease {
 	const struct end_block *peer;
 	uint64_t cookie;
 	uint32_t own_end;
-	bool shared; /* another process goes on with our end: until it has closed, too */
+	bool shared; /* other processes go on with our end: until they have closed it, too */
+	const struct holders *holders;
+	uint32_t use;
 	uint64_t rings[2];
 };
 
@@ -17,25 +21,58 @@ struct lease {
 #define LOOKS 64u
 
 static struct lease *leases;
-static uint32_t used, cursor;
+static _Atomic uint32_t used; /* of leases[]; changes under the lock */
+static uint32_t cursor;
 static _Atomic uint32_t lock;
 
-static bool try_lock(void)
+/*
+ * A signal handler may close streams in the middle of our work, and cannot wait for the thread that it interrupted. (To hold signals
+ * back meanwhile would do harm: the kernel may then give this thread one that was on its way to another.) What it closes is put
+ * down here, and taken in by the thread when it goes on.
+ */
+#define LATE 64u
+static struct lease late[LATE];
+static _Atomic uint32_t late_count; /* beyond LATE: leaked until the pair goes */
+
+static void take_in(const struct lease *fresh)
 {
-	uint32_t nobody = 0;
-	return atomic_compare_exchange_strong_explicit(&lock, &nobody, 1, memory_order_acquire, memory_order_relaxed);
+	if (!leases)
+		leases = process_memory(LEASES * sizeof *leases);
+	for (uint32_t i = 0; leases && i < LEASES; i++)
+		if (!leases[i].pair) {
+			leases[i] = *fresh;
+			if (used <= i)
+				used = i + 1;
+			return;
+		}
 }
 
-static void unlock(void)
+static void take_in_late(void)
 {
-	atomic_store_explicit(&lock, 0, memory_order_release);
+	uint32_t done = 0, count;
+	do {
+		count = atomic_load(&late_count);
+		for (; done < count && done < LATE; done++)
+			take_in(&late[done]);
+	} while (!atomic_compare_exchange_strong(&late_count, &count, 0));
+}
+
+static void drop_lock(void)
+{
+	do {
+		take_in_late();
+		lock_drop(&lock, LOCK_TAKEN);
+		/* A handler that came between the two. */
+	} while (atomic_load(&late_count) && lock_take(&lock, nn_self()) == LOCK_TAKEN);
 }
 
 static bool peer_is_done(const struct lease *lease)
 {
-	if (lease->shared && !(atomic_load(&lease->pair->own->ends[lease->own_end].tx_flags) & END_CLOSED))
+	if (atomic_load(&lease->peer->cookie) == lease->cookie && !(atomic_load(&lease->peer->rx_flags) & END_DONE))
 		return false;
-	return atomic_load(&lease->peer->cookie) != lease->cookie || (atomic_load(&lease->peer->rx_flags) & END_DONE);
+	/* Others who hold our end may have closed it, or be gone without a word. */
+	return !lease->shared || (atomic_load(&lease->pair->own->ends[lease->own_end].tx_flags) & END_CLOSED) ||
+	       !holders_live(lease->holders, lease->use);
 }
 
 static void end(struct lease *lease)
@@ -54,6 +91,8 @@ void lease_begin(struct nn_stream *stream)
 		.cookie = stream->peer_cookie,
 		.own_end = stream->own_end,
 		.shared = stream->shared_at_close,
+		.holders = stream->holders,
+		.use = stream->holders_use,
 		.rings = {stream->tx_offset, stream->tx_old_offset}};
 	if (stream->pair->inherited)
 		return; /* the process that made it frees it */
@@ -61,23 +100,19 @@ void lease_begin(struct nn_stream *stream)
 		end(&fresh);
 		return;
 	}
-	if (!try_lock())
-		return; /* leaks one end until the pair goes: a signal handler closes while we sweep */
-	if (!leases)
-		leases = process_memory(LEASES * sizeof *leases);
-	for (uint32_t i = 0; leases && i < LEASES; i++)
-		if (!leases[i].pair) {
-			leases[i] = fresh;
-			if (used <= i)
-				used = i + 1;
-			break;
-		}
-	unlock();
+	if (lock_take(&lock, nn_self()) == LOCK_NESTED) {
+		uint32_t place = atomic_fetch_add(&late_count, 1);
+		if (place < LATE)
+			late[place] = fresh;
+		return;
+	}
+	take_in(&fresh);
+	drop_lock();
 }
 
 void lease_sweep(void)
 {
-	if (!used || !try_lock())
+	if (!used || lock_take(&lock, nn_self()) == LOCK_NESTED)
 		return;
 	for (uint32_t i = 0; i < LOOKS && i < used; i++) {
 		struct lease *lease = &leases[cursor++ % used];
@@ -86,23 +121,28 @@ void lease_sweep(void)
 	}
 	while (used && !leases[used - 1].pair)
 		used--;
-	unlock();
+	drop_lock();
 }
 
-void lease_forget(struct nn_pair *pair)
+bool lease_forget(struct nn_pair *pair)
 {
-	while (!try_lock())
-		sys_call0(SYS_sched_yield);
+	if (lock_take(&lock, nn_self()) == LOCK_NESTED)
+		return false;
+	take_in_late();
 	for (uint32_t i = 0; i < used; i++)
 		if (leases[i].pair == pair)
 			leases[i].pair = NULL;
-	unlock();
+	drop_lock();
+	return true;
 }
 
 void lease_fork_child(void)
 {
+	/* Another thread may have been in the middle of a change. */
+	if (leases)
+		sys_call2(SYS_munmap, leases, LEASES * sizeof *leases);
+	leases = NULL;
+	used = cursor = 0;
+	atomic_store(&late_count, 0);
 	atomic_store(&lock, 0);
-	for (uint32_t i = 0; i < used; i++)
-		leases[i].pair = NULL;
-	used = 0;
 }

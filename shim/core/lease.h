@@ -11,7 +11,9 @@
 /* Takes over the end, its rings and the hold on the pair. */
 void lease_begin(struct nn_stream *stream);
 void lease_sweep(void);                  /* bounded work */
-void lease_forget(struct nn_pair *pair); /* the pair's memory is about to go */
 void lease_fork_child(void);             /* they are the parent's */
+
+/* The pair's memory is about to go. False: not now, in a signal handler that interrupted work on leases. */
+bool lease_forget(struct nn_pair *pair);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "shim/core/lock.h"
 
-#include <errno.h>
 #include <signal.h>
 
+#include "shim/core/alive.h"
 #include "shim/core/clock.h"
 #include "shim/core/sys.h"
 
@@ -19,7 +19,7 @@ enum lock_outcome lock_wait(_Atomic uint32_t *lock, uint32_t self)
 		}
 		sys_call0(SYS_sched_yield);
 		/* A holder that is merely off its core comes back; one that was killed does not. */
-		if (turn % 256 == 0 && holder && sys_call2(SYS_tkill, holder, 0) == -ESRCH &&
+		if (turn % 256 == 0 && holder && thread_gone(holder) &&
 			atomic_compare_exchange_strong_explicit(lock, &holder, self, memory_order_acquire, memory_order_relaxed))
 			return LOCK_TAKEN;
 	}

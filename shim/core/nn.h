@@ -57,8 +57,9 @@ struct nn_front {
 /* Makes the tables. Opens no descriptor and starts no thread. -errno: the program must run on plain TCP. */
 int nn_start(const struct nn_config *config, const struct nn_front *front);
 
-/* Writes the report, when one is asked for, and tells peers about half-written streams. Idempotent; called by the front end
- * from its destructor and before _exit, and by nothing else. */
+/* Writes the report, when one is asked for. Nothing is said to peers, nor to other holders of our sockets: until the process
+ * has really come to its end other threads use them. Idempotent; called by the front end from its destructor and before
+ * _exit, and by nothing else. */
 void nn_finish(void);
 
 void nn_wait_cancelled(void *cleanup);
@@ -137,11 +138,16 @@ int nn_getsockopt(struct nn_io *io, int fd, int level, int option, void *value, 
 void nn_fork_prepare(void);
 void nn_fork_parent(bool failed);
 void nn_fork_child(void);
-bool nn_in_vfork_child(void); /* the address space belongs to a parent that waits: change none of its state */
+bool nn_in_vfork_child(void); /* the address space belongs to a parent that waits: change none of its state but by nn_inheriting */
 
 /* Before exec: streams whose descriptor survives it go down. nn_exec_failed when exec returned. */
 void nn_exec(void);
 void nn_exec_failed(void);
+
+/* A program that is about to start gets the socket that `fd` names, by a copy or because the number stays: back to TCP, unread
+ * bytes included. In the child of vfork, or in its parent before. */
+void nn_inheriting(int fd);
+void nn_inheriting_any(void); /* nobody knows which */
 
 /* Before posix_spawn, popen, system...: the same for what the new program would inherit while this one lives on. */
 void nn_spawning(void);

@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 
 #include "shim/core/hidden.h"
+#include "shim/core/lock.h"
 #include "shim/core/report.h"
 #include "shim/core/stream.h"
 #include "shim/core/sys.h"
@@ -128,13 +129,9 @@ int process_show_state(void)
 		return 0;
 	/* A thread that is at it takes a few system calls; a signal handler that interrupted the very thread does not wait for
 	 * itself for ever: its connection goes untracked. */
-	uint32_t holder = 0, self = nn_self();
-	while (!atomic_compare_exchange_strong(&state_lock, &holder, self)) {
-		if (holder == self)
-			return -EAGAIN;
-		holder = 0;
-		sys_call0(SYS_sched_yield);
-	}
+	enum lock_outcome lock = lock_take(&state_lock, nn_self());
+	if (lock == LOCK_NESTED)
+		return -EAGAIN;
 	int outcome = 0;
 	if (!nn_state) {
 		struct state *state = NULL;
@@ -150,8 +147,20 @@ int process_show_state(void)
 			outcome = 0;
 		}
 	}
-	atomic_store(&state_lock, 0);
+	lock_drop(&state_lock, lock);
 	return outcome;
+}
+
+static bool state_interrupted; /* under state_lock: it was our thread's before fork */
+
+void process_fork_prepare(void)
+{
+	state_interrupted = lock_take(&state_lock, nn_self()) == LOCK_NESTED;
+}
+
+void process_fork_parent(void)
+{
+	lock_drop(&state_lock, state_interrupted ? LOCK_NESTED : LOCK_TAKEN);
 }
 
 void process_renew_state(void)
@@ -198,11 +207,27 @@ void process_renew_state(void)
 	}
 }
 
+/* The line of a process that has had no connection. */
+static void report_nothing(void)
+{
+	size_t bytes = offsetof(struct state, streams); /* it has used none of them */
+	struct state *state = process_memory(bytes);
+	if (!state)
+		return;
+	state->pid = (uint32_t)nn_pid;
+	name_program(state->program, sizeof state->program);
+	report_write(nn_config.report, state);
+	sys_call2(SYS_munmap, state, bytes);
+}
+
 void nn_finish(void)
 {
-	if (!nn_state || !nn_config.report || nn_in_vfork_child() || atomic_exchange(&finished, 1))
+	if (!nn_config.report || nn_in_vfork_child() || atomic_exchange(&finished, 1))
 		return;
-	report_write(nn_config.report, nn_state);
+	if (nn_state)
+		report_write(nn_config.report, nn_state);
+	else
+		report_nothing();
 }
 
 bool nn_in_vfork_child(void)

@@ -22,6 +22,9 @@ void *process_memory(size_t bytes);
 
 /* Makes nn_state. -errno: no connection can be tracked. */
 int process_show_state(void);
+/* Around fork: nobody is in the middle of making it. */
+void process_fork_prepare(void);
+void process_fork_parent(void);
 /* After fork, in the child: a state of its own at the same address. */
 void process_renew_state(void);
 

@@ -14,6 +14,7 @@
 
 #include "shim/core/clock.h"
 #include "shim/core/epoll.h"
+#include "shim/core/holders.h"
 #include "shim/core/lease.h"
 #include "shim/core/log.h"
 #include "shim/core/process.h"
@@ -238,7 +239,7 @@ static bool worth_it(const struct nn_stream *stream)
 	if (atomic_load_explicit(&stream->calls, memory_order_relaxed) < nn_config.after_calls &&
 		atomic_load_explicit(&stream->bytes, memory_order_relaxed) < nn_config.after_bytes)
 		return false;
-	if (stream->sharers && atomic_load(stream->sharers) > 1) {
+	if (stream_is_shared(stream)) {
 		set_reason((struct nn_stream *)stream, NN_REASON_SHARED);
 		return false;
 	}
@@ -247,6 +248,8 @@ static bool worth_it(const struct nn_stream *stream)
 
 void stream_tick(struct nn_stream *stream)
 {
+	if (stream_is_shared(stream))
+		holders_look(stream);
 	switch (atomic_load_explicit(&stream->phase, memory_order_acquire)) {
 	case STREAM_YOUNG: {
 		uint32_t phase = STREAM_YOUNG;

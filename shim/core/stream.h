@@ -48,7 +48,12 @@ struct nn_stream {
 	int fd;                  /* one of them */
 	bool connector;
 	uint8_t stay_reason;     /* why ALONE or down for good */
-	_Atomic uint32_t *sharers; /* processes that hold the socket, when it was inherited by fork; else NULL */
+	/* Who else holds the socket, see holders.h. */
+	_Atomic uint32_t *sharers; /* NULL: nobody ever did, else &others */
+	_Atomic uint32_t others, looks;
+	struct holders *holders;
+	uint32_t holders_use;
+	uint8_t held_off; /* during fork: directions that may not go up meanwhile */
 	struct state_stream *shown;
 
 	/* Raw calls in flight on each direction. STREAM_TAKEN: no more of them, the core serves the direction. */
@@ -160,6 +165,12 @@ bool stream_nonblocking(struct nn_stream *stream, int flags);
 static inline bool stream_is_paired(const struct nn_stream *stream)
 {
 	return atomic_load_explicit(&stream->phase, memory_order_acquire) == STREAM_PAIRED;
+}
+
+/* As far as this process knows, other processes hold the socket. */
+static inline bool stream_is_shared(const struct nn_stream *stream)
+{
+	return stream->sharers && atomic_load(stream->sharers) > 1;
 }
 
 static inline bool tx_taken(const struct nn_stream *stream)

@@ -50,7 +50,7 @@ void rx_try_ready(struct nn_stream *stream)
 {
 	uint32_t none = 0;
 	if (stream->rx_final || stream->pair->inherited || atomic_load(&stream->rx_shut) ||
-		(stream->sharers && atomic_load(stream->sharers) > 1) ||
+		stream_is_shared(stream) ||
 		!atomic_compare_exchange_strong(&stream->raw_rx, &none, STREAM_TAKEN))
 		return;
 	enum lock_outcome lock = rx_lock(stream);
@@ -288,6 +288,8 @@ static bool enter_answer(struct nn_stream *stream)
 static bool rx_outside(struct nn_stream *stream, enum nn_reason reason, bool must)
 {
 	enum lock_outcome lock = rx_lock(stream);
+	if (atomic_load(&stream->shared))
+		rx_reload(stream); /* another process may have moved it since we last looked */
 	bool done = ask_outside(stream), entered = false;
 	uint64_t deadline = must ? nn_now_ns() + ANSWER_NS : 0;
 	while (!done && must && nn_now_ns() < deadline) {

@@ -89,7 +89,7 @@ static bool may_go_up(struct nn_stream *stream)
 	       !(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & (END_FIN | END_FINAL)) &&
 	       /* Until the receiving direction has moved once, epoll sets ask the kernel for room, which knows nothing of rings. */
 	       (rx_taken(stream) || stream->rx_final) && !(peer_tx_flags(stream) & END_CLOSED) && !atomic_load(&stream->kernel_hup) &&
-	       !(stream->sharers && atomic_load(stream->sharers) > 1);
+	       !stream_is_shared(stream);
 }
 
 void tx_try_up(struct nn_stream *stream)
@@ -173,6 +173,8 @@ static void leave_ring(struct nn_stream *stream, enum nn_reason reason, bool for
 
 void tx_down(struct nn_stream *stream, enum nn_reason reason, bool for_good)
 {
+	if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
+		tx_reload(stream);
 	if (!stream->tx_ring)
 		return;
 	if (!for_good && (!peer_has_entered(stream) || stream->tx_old_offset))
@@ -186,6 +188,11 @@ void tx_down(struct nn_stream *stream, enum nn_reason reason, bool for_good)
 
 void tx_serve_outside(struct nn_stream *stream)
 {
+	if (atomic_load_explicit(&stream->shared, memory_order_relaxed)) {
+		tx_reload(stream);
+		if (!stream->tx_ring)
+			return; /* another process has */
+	}
 	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
 	uint64_t frozen = atomic_load(&stream->peer->frozen);
 	/* The current ring holds [tx_start, tail); when the peer is still in the ring before, that one holds what comes before
@@ -246,14 +253,18 @@ void tx_reload(struct nn_stream *stream)
 	uint64_t where = atomic_load(&segment->where);
 	stream->tx_epoch = epoch;
 	stream->tx_start = stream->tx_head = atomic_load(&segment->start);
-	stream->tx_old_offset = 0;
 	if (where == SEGMENT_OUTSIDE) {
-		/* What the other process sent by which way is not known here: no way up any more. */
+		/* What the other process sent by which way is not known here: no way up any more. Rings stay until the stream
+		 * closes. */
 		stream->tx_ring = NULL;
 		atomic_store(&stream->stay_tx, 1);
 		atomic_store(&stream->raw_tx, 0);
 		atomic_store_explicit(&stream->shown->tx.up, 0, memory_order_relaxed);
 	} else {
+		/* Only whoever made the pair changes rings, so this is another process: it frees none. */
+		uint64_t before = epoch > 1 ? atomic_load(&stream->own->segments[(epoch - 1) % END_SEGMENTS].where) : SEGMENT_OUTSIDE;
+		stream->tx_old_offset = before & ~(uint64_t)SEGMENT_LOG2_MASK;
+		stream->tx_old_mask = (1ull << (before & SEGMENT_LOG2_MASK)) - 1;
 		use_ring(stream, where & ~(uint64_t)SEGMENT_LOG2_MASK, 1ull << (where & SEGMENT_LOG2_MASK));
 	}
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Calls on descriptor numbers: close, copy, control. The child of a vfork shares our memory but not our descriptors: its
- * calls go to the kernel and change nothing here.
+ * calls go to the kernel and change nothing here. But a socket that it copies, or that it takes close-on-exec from, is meant for
+ * the program that it becomes, and goes back to TCP.
  */
 #include "shim/preload/preload.h"
 
@@ -37,10 +38,20 @@ EXPORT void closefrom(int first)
 	errno = saved;
 }
 
+/* The child of vfork will be a program that has what `fd` names. */
+static void survives_exec(int fd)
+{
+	if (is_tracked(fd) && nn_in_vfork_child())
+		nn_inheriting(fd);
+}
+
 /* A copy was made: `fd` now names what `old` names. What stdio does with 0, 1 and 2 no wrapper sees. */
 static int duplicated(int old, int fd)
 {
-	if (fd < 0 || fd == old || (!is_tracked(old) && !is_tracked(fd)) || nn_in_vfork_child())
+	if (fd < 0 || fd == old || (!is_tracked(old) && !is_tracked(fd)))
+		return fd;
+	survives_exec(old);
+	if (nn_in_vfork_child())
 		return fd;
 	nn_duplicated(old, fd);
 	if (fd <= STDERR_FILENO && is_stream(fd)) {
@@ -92,6 +103,8 @@ static int control(int (*call)(int, int, long), int fd, int command, long argume
 		return duplicated(fd, call(fd, command, argument));
 	if (command == F_SETFL && (argument & O_ASYNC))
 		wants_signals(fd);
+	if (command == F_SETFD && !(argument & FD_CLOEXEC))
+		survives_exec(fd);
 	int outcome = call(fd, command, argument);
 	if (command == F_SETFL && is_stream(fd))
 		nn_flags_changed(fd);
@@ -137,6 +150,9 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
 		nn_flags_changed(fd);
 		return outcome;
 	}
+	case FIONCLEX:
+		survives_exec(fd);
+		break;
 	case FIOASYNC:
 		if (*(const int *)argument)
 			wants_signals(fd);

@@ -4,16 +4,15 @@
  *
  * A copy of the process runs prepare, parent and child exactly once: for fork, forkpty and daemon by the handlers that
  * start.c registers with libc (which therefore run after all other libraries' prepare handlers and before their child
- * handlers: those may use streams), for _Fork and clone, which run no handlers, here. posix_spawn, popen and system clone
- * inside libc and the child makes system calls that nobody sees: what it would inherit must be fit for it before.
- * The child of vfork is in the same position, and its parent's memory besides.
+ * handlers: those may use streams), for _Fork and clone, which run no handlers, here. The child of vfork has its parent's
+ * memory: what it would inherit goes back to TCP before, and what it copies for the program that it becomes, when it does
+ * (descriptor.c). For posix_spawn and its kin see spawn.c.
  */
 #include "shim/preload/preload.h"
 
 #include <alloca.h>
 #include <pty.h>
 #include <sched.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -234,43 +233,6 @@ EXPORT int execle(const char *path, const char *argument, ...)
 	va_end(list);
 	return execve(path, argv, envp);
 }
-
-static void spawn_begins(void)
-{
-	if (nn_fds && !nn_in_vfork_child())
-		nn_spawning();
-}
-
-EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
-	const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])
-{
-	spawn_begins();
-	return real.posix_spawn(pid, path, actions, attributes, argv, envp);
-}
-
-EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
-	const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])
-{
-	spawn_begins();
-	return real.posix_spawnp(pid, file, actions, attributes, argv, envp);
-}
-
-EXPORT FILE *popen(const char *command, const char *mode)
-{
-	spawn_begins();
-	FILE *file = real.popen(command, mode);
-	if (file && nn_fds)
-		appeared(fileno_unlocked(file));
-	return file;
-}
-ALIAS(_IO_popen, popen);
-
-EXPORT int system(const char *command)
-{
-	spawn_begins();
-	return real.system(command);
-}
-ALIAS(__libc_system, system);
 
 /* ---- the end -------------------------------------------------------------------------------------------------------- */
 

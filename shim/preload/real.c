@@ -69,6 +69,14 @@ static long raw_dup2(int old, int fd)
 	return result < 0 ? result : fd;
 }
 
+/* Not a system call. Its like return what is wrong, not -1. */
+static long raw_pidfd_spawn(const int *pidfd, const char *path, const void *actions, const void *attributes,
+	char *const argv[], char *const envp[])
+{
+	(void)pidfd, (void)path, (void)actions, (void)attributes, (void)argv, (void)envp;
+	return ENOSYS;
+}
+
 /* ---- stand-ins ------------------------------------------------------------------------------------------------------ */
 
 /* Looks a function up for a caller that comes before the constructor. There is nothing to fall back to. */

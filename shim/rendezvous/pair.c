@@ -38,7 +38,8 @@ static void pair_free(struct pair *pair)
 {
 	struct nn_pair *shown = &pair->shown;
 
-	lease_forget(shown);
+	if (!lease_forget(shown))
+		return; /* at a later sweep */
 	if (shown->peer)
 		region_detach(shown->peer, shown->peer_length);
 	if (shown->peer_board)

@@ -51,6 +51,9 @@ int rendezvous_bell(unsigned slot);
 /* Sum of count(board, now) over the boards of all peers. */
 unsigned rendezvous_count_on_peers(unsigned (*count)(const struct board *board, uint64_t now), uint64_t now);
 
+/* Around fork: no thread is in the middle of a step. */
+void rendezvous_fork_prepare(void);
+void rendezvous_fork_parent(void);
 void rendezvous_fork_child(void); /* forget mailbox and pending work; mark pairs inherited */
 
 #endif

@@ -1,23 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The way in. One lock for all of the rendezvous, never waited for: who finds it taken (by another thread, or by the code that
- * its signal handler interrupted) goes on with the application's call, and tries again at a later one.
+ * The way in. One lock for all of the rendezvous, waited for by fork alone: who finds it taken (by another thread, or by the
+ * code that its signal handler interrupted) goes on with the application's call, and tries again at a later one.
  */
 #include "shim/rendezvous/rendezvous.h"
 
 #include <errno.h>
 #include <string.h>
 
+#include "shim/core/lock.h"
+#include "shim/core/process.h"
 #include "shim/rendezvous/private.h"
 
 #define LEARN_TRIES 10u
 
 static _Atomic uint32_t lock;
+static _Atomic uint32_t forking; /* threads that wait for it, or hold it, to fork: nobody else begins a step */
 static _Atomic unsigned last_count;
 
 static bool enter(void)
 {
-	return !atomic_load_explicit(&lock, memory_order_relaxed) && !atomic_exchange_explicit(&lock, 1, memory_order_acquire);
+	return !atomic_load_explicit(&lock, memory_order_relaxed) && !atomic_load_explicit(&forking, memory_order_relaxed) &&
+	       lock_try(&lock, nn_self());
 }
 
 static void leave(void)
@@ -111,13 +115,28 @@ unsigned rendezvous_count_on_peers(unsigned (*count)(const struct board *board, 
 	return sum;
 }
 
-/* Whatever another thread was at in the parent, it is not at it here. */
+static bool interrupted; /* under the lock: it was our thread's before fork */
+
+void rendezvous_fork_prepare(void)
+{
+	atomic_fetch_add(&forking, 1);
+	interrupted = lock_take(&lock, nn_self()) == LOCK_NESTED;
+}
+
+void rendezvous_fork_parent(void)
+{
+	atomic_fetch_sub(&forking, 1);
+	if (!interrupted)
+		leave();
+}
+
 void rendezvous_fork_child(void)
 {
 	struct nn_stream *held[MAILBOX_BATCH];
 
-	atomic_store(&lock, 1);
-	hear_take_held(held); /* held by threads that the child does not have */
+	atomic_store(&forking, 0);
+	atomic_store(&lock, nn_self());
+	hear_take_held(held); /* users are counted anew */
 	diag_close();
 	mailbox_forget();
 	seeks_forked();

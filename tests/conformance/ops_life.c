@@ -409,38 +409,100 @@ static void op_exec(struct call *call)
 	say_result(call, -1);
 }
 
-/* spawn FD HOW COMMAND: runs `sh -c COMMAND` with FD as its input and output; HOW: fork, vfork, posix or system */
+/* cloexec FD 0|1: the descriptor's own flag */
+static void op_cloexec(struct call *call)
+{
+	say_result(call, fcntl(arg_fd(call, 1), F_SETFD, arg_number(call, 2, 1) ? FD_CLOEXEC : 0));
+}
+
+/* What the child of `spawn` does; in variables, because the child of a raw clone starts without arguments. */
+static struct {
+	int fd;
+	const char *how;
+	char **argv;
+} heir;
+
+static int become_heir(void *unused)
+{
+	(void)unused;
+	if (strcmp(heir.how, "pass")) {
+		dup2(heir.fd, 0);
+		dup2(heir.fd, 1);
+	} else {
+		fcntl(heir.fd, F_SETFD, 0);
+	}
+	execv("/bin/sh", heir.argv);
+	_exit(127);
+}
+
+static _Alignas(16) char heir_stack[65536];
+
+/* clone by number, which returns in the child too: on its own stack, to the address that lies there. */
+static pid_t raw_clone(void)
+{
+#if defined(__x86_64__)
+	void **top = (void **)(heir_stack + sizeof heir_stack);
+	top[-2] = (void *)become_heir;
+	return (pid_t)syscall(SYS_clone, CLONE_VM | CLONE_VFORK | SIGCHLD, &top[-2], NULL, NULL, 0);
+#else
+	return clone(become_heir, heir_stack + sizeof heir_stack, CLONE_VM | CLONE_VFORK | SIGCHLD, NULL);
+#endif
+}
+
+static pid_t posix_heir(void)
+{
+	posix_spawn_file_actions_t actions;
+	pid_t pid;
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, 9, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&actions, heir.fd, 0);
+	posix_spawn_file_actions_adddup2(&actions, 0, 1);
+	int error = posix_spawn(&pid, "/bin/sh", &actions, NULL, heir.argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	return error ? -1 : pid;
+}
+
+/* Lets a shell take the descriptor itself. */
+static int shell_heir(int fd, const char *how, const char *command)
+{
+	char line[512];
+	snprintf(line, sizeof line, "exec <&%d >&%d; %s", fd, fd, command);
+	if (!strcmp(how, "system"))
+		return system(line);
+	FILE *file = popen(line, "w");
+	return file ? pclose(file) : -1;
+}
+
+/* spawn FD HOW COMMAND: runs `sh -c COMMAND` with FD as its input and output; HOW: fork, vfork, clone, raw, posix, system or
+ * popen. Or `pass`: with vfork, and FD under its own number. */
 static void op_spawn(struct call *call)
 {
 	int fd = arg_fd(call, 1), status = -1;
 	const char *how = arg(call, 2, "fork");
 	char *command = strdup(arg(call, 3, "''") + 1);
 	command[strlen(command) - 1] = '\0';
-	char *argv[] = {"sh", "-c", command, NULL};
-	pid_t pid = -1;
-	if (!strcmp(how, "system")) {
-		char line[512];
-		snprintf(line, sizeof line, "exec <&%d >&%d; %s", fd, fd, command);
-		say(call, "exit %d", WEXITSTATUS(system(line)));
+	if (!strcmp(how, "system") || !strcmp(how, "popen")) {
+		say(call, "exit %d", WEXITSTATUS(shell_heir(fd, how, command)));
 		free(command);
 		return;
 	}
+	char number[16];
+	snprintf(number, sizeof number, "%d", fd);
+	char *argv[] = {"sh", "-c", command, "sh", number, NULL};
+	heir.fd = fd;
+	heir.how = how;
+	heir.argv = argv;
+	pid_t pid = -1;
 	if (!strcmp(how, "posix")) {
-		posix_spawn_file_actions_t actions;
-		posix_spawn_file_actions_init(&actions);
-		posix_spawn_file_actions_adddup2(&actions, fd, 0);
-		posix_spawn_file_actions_adddup2(&actions, fd, 1);
-		if (posix_spawn(&pid, "/bin/sh", &actions, NULL, argv, environ))
-			pid = -1;
-		posix_spawn_file_actions_destroy(&actions);
+		pid = posix_heir();
+	} else if (!strcmp(how, "clone")) {
+		pid = clone(become_heir, heir_stack + sizeof heir_stack, CLONE_VM | CLONE_VFORK | SIGCHLD, NULL);
+	} else if (!strcmp(how, "raw")) {
+		pid = raw_clone();
 	} else {
-		pid = !strcmp(how, "vfork") ? vfork() : fork();
-		if (pid == 0) {
-			dup2(fd, 0);
-			dup2(fd, 1);
-			execv("/bin/sh", argv);
-			_exit(127);
-		}
+		pid = !strcmp(how, "fork") ? fork() : vfork();
+		if (pid == 0)
+			become_heir(NULL);
 	}
 	if (pid > 0)
 		waitpid(pid, &status, 0);
@@ -609,7 +671,7 @@ const struct op ops_life[] = {{"listen", op_listen}, {"connect", op_connect}, {"
 	{"unget", op_unget}, {"buffer", op_buffer}, {"fstate", op_fstate}, {"fend", op_fend}, {"dprintf", op_dprintf},
 	{"dup", op_dup}, {"dup2", op_dup2}, {"dupfd", op_dupfd},
 	{"open", op_open}, {"nonblock", op_nonblock}, {"stat", op_stat}, {"set", op_set}, {"get", op_get},
-	{"info", op_info}, {"fork", op_fork}, {"exec", op_exec}, {"spawn", op_spawn}, {"exit", op_exit},
+	{"info", op_info}, {"fork", op_fork}, {"exec", op_exec}, {"cloexec", op_cloexec}, {"spawn", op_spawn}, {"exit", op_exit},
 	{"passfd", op_passfd}, {"takefd", op_takefd}, {"sigaction", op_sigaction}, {"signals", op_signals},
 	{"alarm", op_alarm}, {"own", op_own}, {"sleep", op_sleep}, {"timed", op_timed}, {"lazy", op_lazy}, {"until", op_until},
 	{NULL, NULL}};

@@ -20,6 +20,7 @@ import signal
 import socket
 import socketserver
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -211,11 +212,32 @@ def serve_handover(address):
         ready.release()
 
 
+def serve_subprocess(address):
+    """The first messages are served here; then a new program gets the connection as its input and output."""
+    def begin(sock, close_fds):
+        for _ in range(30):
+            (size,) = struct.unpack("!Q", receive(sock, 8))
+            sock.sendall(reply_to(receive(sock, size)))
+        with sock:
+            subprocess.run([sys.executable, __file__, "inherited"], stdin=sock, stdout=sock, close_fds=close_fds, check=True)
+    listener = listen(address)
+    announce(listener.getsockname()[1])
+    close_fds = True
+    listener.settimeout(0.2)  # SIGTERM may come to a thread that ends just now; the handler runs in this one
+    while True:
+        try:
+            sock, _ = listener.accept()
+        except TimeoutError:
+            continue
+        threading.Thread(target=begin, args=(sock, close_fds), daemon=True).start()
+        close_fds = not close_fds  # without, it is posix_spawn instead of vfork
+
+
 SERVERS = {
     "threading": lambda a: serve_socketserver(socketserver.ThreadingTCPServer, a),
     "forking": lambda a: serve_socketserver(socketserver.ForkingTCPServer, a),
     "asyncio": serve_asyncio, "selectors": serve_selectors, "prefork": serve_prefork, "reuseport": serve_reuseport,
-    "handover": serve_handover,
+    "handover": serve_handover, "subprocess": serve_subprocess,
 }
 
 
@@ -297,6 +319,8 @@ def main():
     what, *words = sys.argv[1:]
     if what == "serve":
         SERVERS[words[0]](words[1] if len(words) > 1 else "127.0.0.1")
+    elif what == "inherited":
+        converse(socket.socket(fileno=os.dup(0)))
     elif what == "hold":
         hold(words[0], int(words[1]), words[2])
     else:

@@ -4,6 +4,7 @@
  * they do when preloaded. The fake serves bytes on tracked descriptors itself (mode SERVE) or sends the wrapper to the
  * kernel (mode RAW); both must look the same to the caller, errno included.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -44,7 +45,7 @@ static bool serve;
 
 static struct {
 	int raw, raw_done, last_outcome, recv, send, appeared, let_go, duplicated, close, close_range, stay, passing;
-	int prepare, parent, failed, child, exec, exec_failed, spawning, finish, cancelled, waits;
+	int prepare, parent, failed, child, exec, exec_failed, spawning, inheriting, finish, cancelled, waits;
 	int signals;
 } notes;
 
@@ -274,6 +275,17 @@ void nn_exec_failed(void)
 void nn_spawning(void)
 {
 	notes.spawning++;
+}
+
+void nn_inheriting(int fd)
+{
+	(void)fd;
+	notes.inheriting++;
+}
+
+void nn_inheriting_any(void)
+{
+	notes.inheriting += 100;
 }
 
 void nn_signals_changed(void)
@@ -724,6 +736,10 @@ static void vfork_child(void **state)
 	pid_t pid = vfork();
 	if (pid == 0) {
 		close(low);
+		dup2(here, 100);
+		fcntl(here, F_SETFD, FD_CLOEXEC);
+		fcntl(here, F_SETFD, 0);
+		ioctl(here, FIONCLEX);
 		dup2(there, here);
 		open("/dev/null", O_RDONLY); /* takes the number `low` */
 		execl("/nonexistent", "x", (char *)NULL);
@@ -732,6 +748,7 @@ static void vfork_child(void **state)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(WEXITSTATUS(status), 5);
 	assert_int_equal(notes.spawning, 1);
+	assert_int_equal(notes.inheriting, 3 + (nn_kind_of(there) == NN_STREAM));
 	assert_int_equal(notes.close + notes.let_go + notes.duplicated + notes.appeared + notes.exec + notes.finish, 0);
 	assert_int_equal(nn_kind_of(low), NN_STREAM);
 	assert_int_equal(nn_kind_of(here), NN_STREAM);
@@ -762,6 +779,49 @@ static void other_programs(void **state)
 	assert_int_equal(errno, ENOSYS);
 }
 
+/* What file actions copy goes back to TCP before, as nobody sees them done. */
+static void file_actions(void **state)
+{
+	char *const argv[] = {(char *)"true", NULL};
+	posix_spawn_file_actions_t actions;
+	pid_t pid;
+	int status;
+	(void)state;
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, 100, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&actions, 100, 101);
+	assert_int_equal(posix_spawnp(&pid, "true", &actions, NULL, argv, environ), 0);
+	waitpid(pid, &status, 0);
+	assert_int_equal(notes.inheriting, 0);
+	posix_spawn_file_actions_adddup2(&actions, here, 102);
+	posix_spawn_file_actions_addclose(&actions, here);
+	posix_spawn_file_actions_addopen(&actions, here, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&actions, here, 103); /* something else by now */
+	assert_int_equal(posix_spawn(&pid, "/bin/true", &actions, NULL, argv, environ), 0);
+	waitpid(pid, &status, 0);
+	assert_int_equal(status, 0);
+	assert_int_equal(notes.inheriting, 1);
+	posix_spawn_file_actions_destroy(&actions);
+}
+
+/* Calls of a newer libc than this one may be. */
+int pidfd_spawnp(int *pidfd, const char *file, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attributes,
+	char *const argv[], char *const envp[]);
+
+static void newer_calls(void **state)
+{
+	char *const argv[] = {(char *)"true", NULL};
+	int fd = -1;
+	(void)state;
+	int error = pidfd_spawnp(&fd, "true", NULL, NULL, argv, environ);
+	assert_int_equal(error, dlsym(RTLD_NEXT, "pidfd_spawnp") ? 0 : ENOSYS);
+	assert_int_equal(notes.spawning, 1);
+	if (!error) {
+		waitid(P_PIDFD, (id_t)fd, NULL, WEXITED);
+		close(fd);
+	}
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -784,6 +844,8 @@ int main(void)
 		TEST(failed_fork),
 		TEST(vfork_child),
 		TEST(other_programs),
+		TEST(file_actions),
+		TEST(newer_calls),
 	};
 	return cmocka_run_group_tests_name("preload", tests, NULL, NULL);
 }

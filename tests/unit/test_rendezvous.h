@@ -46,7 +46,11 @@ static inline uint64_t host_now(void)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec + host_later_ns;
 }
-struct nn_front nn_front = { .now = host_now };
+static inline uint32_t host_self(void)
+{
+	return (uint32_t)gettid();
+}
+struct nn_front nn_front = { .now = host_now, .self = host_self };
 
 #define HOST_STREAMS 256
 static struct nn_stream host_streams[HOST_STREAMS];
@@ -78,9 +82,10 @@ void hidden_unwatch(int *holder)
 	(void)holder;
 }
 
-void lease_forget(struct nn_pair *pair)
+bool lease_forget(struct nn_pair *pair)
 {
 	(void)pair; /* the host leases nothing */
+	return true;
 }
 
 void nn_log(int level, const char *message, long number)
