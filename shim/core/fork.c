@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 
 #include "shim/core/epoll.h"
+#include "shim/core/hidden.h"
 #include "shim/core/lease.h"
 #include "shim/core/lock.h"
 #include "shim/core/log.h"
@@ -51,10 +52,25 @@ static bool alive(const struct nn_stream *stream)
 	return phase >= STREAM_YOUNG && phase <= STREAM_ALONE && atomic_load(&stream->fds);
 }
 
+/* The last to be locked, the first to be released: what comes after in the child hides descriptors. */
+static void prepare_hidden(void)
+{
+	if (nn_fds)
+		hidden_fork_prepare();
+}
+
+static void release_hidden(void)
+{
+	if (nn_fds)
+		hidden_fork_done();
+}
+
 void nn_fork_prepare(void)
 {
-	if (!nn_state)
+	if (!nn_state) {
+		prepare_hidden();
 		return;
+	}
 	arena_fork_prepare();
 	for (uint32_t i = 0; i < stream_top(); i++) {
 		struct nn_stream *stream = stream_at(i);
@@ -66,10 +82,12 @@ void nn_fork_prepare(void)
 			atomic_fetch_add(stream->sharers, 1);
 		atomic_store(&stream->shared, 1);
 	}
+	prepare_hidden();
 }
 
 void nn_fork_parent(bool failed)
 {
+	release_hidden();
 	if (!nn_state)
 		return;
 	arena_fork_parent();
@@ -80,6 +98,7 @@ void nn_fork_parent(bool failed)
 
 void nn_fork_child(void)
 {
+	release_hidden();
 	if (!nn_state) {
 		process_renew_state();
 		return;
