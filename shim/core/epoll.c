@@ -38,8 +38,8 @@ static bool set_gets_bell(struct nn_set *set)
 	struct waiter waiter;
 	/* The slot outlives the calling thread: it is held in the name of the process. */
 	waiter_take(&waiter, (uint32_t)nn_pid);
-	if (waiter.slot < 0 || waiter.bell < 0 ||
-		kernel_ctl(set, EPOLL_CTL_ADD, waiter.bell, EPOLLIN | (set->exposed ? 0 : EPOLLET), key_of(KEY_BELL)) < 0) {
+	int bell = waiter_bell(&waiter);
+	if (bell < 0 || kernel_ctl(set, EPOLL_CTL_ADD, bell, EPOLLIN | (set->exposed ? 0 : EPOLLET), key_of(KEY_BELL)) < 0) {
 		waiter_drop(&waiter);
 		return false;
 	}

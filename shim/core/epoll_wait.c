@@ -155,7 +155,7 @@ static void settle_bell(struct nn_set *set)
 	if (!set->exposed || set->waiter.slot < 0)
 		return;
 	if (any_ready(set)) {
-		struct pollfd bell = {.fd = set->waiter.bell, .events = POLLIN};
+		struct pollfd bell = {.fd = waiter_bell(&set->waiter), .events = POLLIN};
 		struct timespec none = {0, 0};
 		if (sys_call5(SYS_ppoll, &bell, 1, &none, NULL, 8) <= 0)
 			waiter_ring_own(&set->waiter);
@@ -181,11 +181,12 @@ void epoll_set_exposed(uint32_t index)
 		return;
 	}
 	struct epoll_event level = {.events = EPOLLIN, .data.u64 = key_of(KEY_BELL)};
-	sys_call4(SYS_epoll_ctl, set->epfd, EPOLL_CTL_MOD, set->waiter.bell, &level);
+	sys_call4(SYS_epoll_ctl, set->epfd, EPOLL_CTL_MOD, waiter_bell(&set->waiter), &level);
 	settle_bell(set);
 }
 
-/* Takes our own items out of what the kernel reported. Returns how many of the application's remain; *bell: ours was rung. */
+/* Takes our own items out of what the kernel reported. Returns how many of the application's remain. *ours: there were some of ours, whose
+ * edges are taken; the caller looks at memory, or sees to it that another sleeper does (done). */
 static int sift(struct nn_set *set, struct epoll_event *events, int count, bool *ours)
 {
 	int kept = 0;
@@ -198,7 +199,9 @@ static int sift(struct nn_set *set, struct epoll_event *events, int count, bool 
 		}
 		*ours = true;
 		if (index == KEY_BELL) {
-			COUNT_SHARED(nn_state->totals.doorbells_heard, 1);
+			/* Level-triggered it rings until settle_bell finds nothing ready. */
+			if (!set->exposed)
+				waiter_hush(&set->waiter);
 			continue;
 		}
 		if (index >= REGS)
@@ -243,11 +246,13 @@ static void undo(struct sleep *sleep)
 	struct set_sleep *whole = (struct set_sleep *)sleep;
 	if (atomic_fetch_sub(&whole->set->sleepers, 1) == 1)
 		waiter_wakes(&whole->set->waiter);
+	else
+		waiter_ring_own(&whole->set->waiter); /* we may have taken an edge */
 	waiter_drop(&whole->spinner);
 }
 
 static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events, int max, uint64_t left, const sigset_t *mask,
-	bool *unsure)
+	bool *unsure, bool *ours)
 {
 	struct nn_set *set = whole->set;
 	bool managed = set->managed_count;
@@ -255,16 +260,15 @@ static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events,
 	if (managed)
 		waiter_falls_asleep(&set->waiter);
 	long count = collect(set, events, max, unsure); /* W2 */
+	*ours &= count == max;
 	if (!count && !*unsure) {
 		if (set->blind && managed && left > BLIND_NS)
 			left = BLIND_NS;
 		struct timespec limit = {(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
 		count = nn_front.epoll_pwait2(set->epfd, events, max, left == UINT64_MAX ? NULL : &limit, mask, whole);
 		set->looked = cpu_ticks();
-		if (count > 0) {
-			bool ours = false;
-			count = sift(set, events, (int)count, &ours);
-		}
+		if (count > 0)
+			count = sift(set, events, (int)count, ours);
 	}
 	if (atomic_fetch_sub(&set->sleepers, 1) == 1) {
 		if (!set->exposed)
@@ -286,7 +290,7 @@ static uint64_t deadline_of(const struct timespec *timeout)
 }
 
 /* Spins. Returns events found, or -EINTR. */
-static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max, bool *unsure)
+static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max, bool *unsure, bool *ours)
 {
 	struct nn_set *set = whole->set;
 	struct spin spin;
@@ -304,9 +308,9 @@ static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max
 		uint64_t looked = nn_now_ns();
 		while (!count && spin_turn(&spin)) {
 			count = collect(set, events, max, unsure);
+			*ours &= count == max; /* else all that it might be of is collected */
 			if (!count && set->items && nn_now_ns() - looked > SPIN_LOOK_NS) {
-				bool ours = false;
-				count = kernel_look(set, events, max, &ours);
+				count = kernel_look(set, events, max, ours);
 				looked = nn_now_ns();
 			}
 		}
@@ -317,54 +321,59 @@ static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max
 	return count;
 }
 
+/*
+ * The end of a wait that has `count` events, or failed. `ours`: it took an edge of ours from the kernel after its last look at memory, perhaps
+ * that of news for which nobody will ring a second time. So it looks now, unless events from memory are among the `count` already
+ * (`looked`: the same would come twice); and where that may not show all, wakes another sleeper.
+ */
+static long done(struct nn_set *set, struct epoll_event *events, int max, long count, bool ours, bool looked)
+{
+	bool unsure;
+	if (ours && !looked && count >= 0 && count < max)
+		count += collect(set, events + count, max - (int)count, &unsure);
+	settle_bell(set);
+	if (ours && (looked || count == max || count < 0) && atomic_load(&set->sleepers))
+		waiter_ring_own(&set->waiter);
+	return count;
+}
+
 static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask)
 {
 	/* Sets in this one may look readable for what has been read since. */
 	for (uint32_t i = 0; i < set->nested_count; i++)
 		if (set_at(set->nested[i])->in_use)
 			settle_bell(set_at(set->nested[i]));
-	struct set_sleep whole = {.sleep = {.undo = undo}, .set = set, .spinner = {.slot = -1, .bell = -1}};
+	struct set_sleep whole = {.sleep = {.undo = undo}, .set = set, .spinner = {.slot = -1}};
+	bool ours = false;
 	for (;;) {
-		bool unsure, ours = false;
+		bool unsure;
 		long count = collect(set, events, max, &unsure);
 		if (count) {
 			/* Busy with memory: the kernel's items get their turn now and then. */
+			ours = count == max; /* then there may be more */
 			if (++set->hurried > LOOK_COLLECTIONS || cpu_ticks() - set->looked > LOOK_TICKS) {
 				long more = kernel_look(set, events + count, max - (int)count, &ours);
 				if (more > 0)
 					count += more;
 			}
-			settle_bell(set);
-			if (count == max && atomic_load(&set->sleepers))
-				waiter_ring_own(&set->waiter); /* there may be more than this thread takes */
-			return count;
+			return done(set, events, max, count, ours, true);
 		}
 		if (deadline == 0 && !unsure) {
 			settle_bell(set);
 			count = kernel_look(set, events, max, &ours);
-			if (count < 0)
-				return count;
 			/* Only our own news: it may have made a stream ready. */
-			if (count < max && (ours || set->exposed)) {
-				count += collect(set, events + count, max - (int)count, &unsure);
-				settle_bell(set);
-			}
-			return count;
+			return done(set, events, max, count, ours || set->exposed, false);
 		}
-		count = spin_in(&whole, events, max, &unsure);
-		if (count) {
-			settle_bell(set);
-			return count;
-		}
+		count = spin_in(&whole, events, max, &unsure, &ours);
+		if (count)
+			return done(set, events, max, count, ours, false);
 		uint64_t now = deadline == UINT64_MAX ? 0 : nn_now_ns();
 		bool late = deadline <= now;
 		uint64_t left = deadline == UINT64_MAX ? UINT64_MAX : late ? 0 : deadline - now;
 		settle_bell(set);
-		count = sleep_in_kernel(&whole, events, max, left, mask, &unsure);
-		if (count) {
-			settle_bell(set);
-			return count;
-		}
+		count = sleep_in_kernel(&whole, events, max, left, mask, &unsure, &ours);
+		if (count)
+			return done(set, events, max, count, ours, false);
 		if (deadline != UINT64_MAX && nn_now_ns() >= deadline)
 			deadline = 0; /* one last look, at all there is */
 	}

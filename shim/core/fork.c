@@ -22,6 +22,7 @@
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
 #include "shim/rendezvous/rendezvous.h"
+#include "shim/wait/bell.h"
 
 #define SHARERS (STATE_STREAMS)
 
@@ -119,6 +120,7 @@ void nn_fork_child(void)
 	}
 	lease_fork_child();
 	rendezvous_fork_child();
+	bells_fork_child();
 	epoll_fork_child();
 }
 

@@ -134,14 +134,15 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 	struct nn_stream *stream = whole->stream;
 	struct sleep *sleep = &whole->sleep;
 	const bool restarts = limit_ns == UINT64_MAX; /* with SO_RCVTIMEO or SO_SNDTIMEO no handler does */
-	bool heard = waiter_attach(&sleep->waiter, stream->own) && sleep->waiter.bell >= 0;
+	const int bell = waiter_bell(&sleep->waiter);
+	bool heard = waiter_attach(&sleep->waiter, stream->own) && bell >= 0;
 	if (sending && stream->tx_ring)
 		tx_want_room(stream);
 	long outcome = 0;
 	waiter_falls_asleep(&sleep->waiter);
 	if (!news(stream, sending, wanted)) { /* W2 */
 		bool replaying = sending && stream->tx_replaying;
-		struct pollfd fds[3] = {{.fd = stream->fd}, {.fd = sleep->waiter.bell, .events = POLLIN}};
+		struct pollfd fds[3] = {{.fd = stream->fd}, {.fd = bell, .events = POLLIN}};
 		if (!sending)
 			fds[0].events = POLLIN | POLLRDHUP;
 		else if (replaying)

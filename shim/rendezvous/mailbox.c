@@ -138,6 +138,11 @@ bool mailbox_exists(void)
 	return mailbox_fd >= 0;
 }
 
+int mailbox_socket(void)
+{
+	return mailbox_fd;
+}
+
 const struct mailbox_id *mailbox_own(void)
 {
 	return &own_id;
