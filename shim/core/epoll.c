@@ -146,8 +146,9 @@ static bool change(struct nn_set *set, struct nn_stream *stream, int op, int fd,
 			kernel_ctl(set, EPOLL_CTL_MOD, fd, event->events & ~EPOLLEXCLUSIVE, event->data.u64);
 			return false;
 		}
-		/* Ready already? Then whoever sleeps in the set must hear of it. */
-		waiter_ring_own(&set->waiter);
+		/* Ready already? Then whoever sleeps in the set must hear of it. Who is not counted yet looks after we had the set's lock. */
+		if (atomic_load(&set->sleepers) || set->exposed)
+			waiter_ring_own(&set->waiter);
 	}
 	return true;
 }

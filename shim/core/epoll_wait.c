@@ -201,7 +201,7 @@ static int sift(struct nn_set *set, struct epoll_event *events, int count, bool 
 		if (index == KEY_BELL) {
 			/* Level-triggered it rings until settle_bell finds nothing ready. */
 			if (!set->exposed)
-				waiter_hush(&set->waiter);
+				waiter_heard(&set->waiter);
 			continue;
 		}
 		if (index >= REGS)
@@ -258,7 +258,7 @@ static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events,
 	bool managed = set->managed_count;
 	atomic_fetch_add(&set->sleepers, 1);
 	if (managed)
-		waiter_falls_asleep(&set->waiter);
+		*ours |= waiter_falls_asleep(&set->waiter);
 	long count = collect(set, events, max, unsure); /* W2 */
 	*ours &= count == max;
 	if (!count && !*unsure) {
@@ -274,8 +274,8 @@ static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events,
 		if (!set->exposed)
 			waiter_wakes(&set->waiter);
 	} else if (managed) {
-		/* Others sleep on: the next news must ring again; and what came meanwhile is looked at by our caller. */
-		waiter_falls_asleep(&set->waiter);
+		/* Others sleep on: the next news must ring again, in an empty bell; and what came meanwhile is looked at by our caller. */
+		*ours |= waiter_falls_asleep(&set->waiter);
 	}
 	return count;
 }
@@ -329,6 +329,8 @@ static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max
 static long done(struct nn_set *set, struct epoll_event *events, int max, long count, bool ours, bool looked)
 {
 	bool unsure;
+	if (ours && !set->exposed && atomic_load(&set->sleepers))
+		waiter_settle(&set->waiter); /* they sleep on it now */
 	if (ours && !looked && count >= 0 && count < max)
 		count += collect(set, events + count, max - (int)count, &unsure);
 	settle_bell(set);

@@ -216,7 +216,7 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 				outcome = ask_kernel(list, left == UINT64_MAX ? NULL : &limit, mask, bell);
 				waiter_wakes(&list->sleep.waiter);
 				if (outcome > 0 && list->asked[list->count].revents)
-					waiter_hush(&list->sleep.waiter);
+					waiter_heard(&list->sleep.waiter);
 				if (outcome > 0)
 					ready = merge(list);
 				else if (outcome == 0 && all && left != UINT64_MAX)

@@ -159,7 +159,7 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 		waiter_wakes(&sleep->waiter);
 		if (outcome > 0) {
 			if (fds[1].revents)
-				waiter_hush(&sleep->waiter);
+				waiter_heard(&sleep->waiter);
 			if (fds[0].revents & (POLLRDHUP | POLLHUP | POLLERR))
 				stream_look(stream);
 		}

@@ -2,6 +2,7 @@
 #include "shim/wait/bell.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -17,13 +18,13 @@
 #define SO_PASSRIGHTS 83
 #endif
 
-#define BATCH 8u   /* datagrams taken by one system call */
-#define ROUNDS 64u /* of them at most: a peer may ring as fast as we listen */
+#define LISTEN 1024u /* datagrams taken at once at most: a peer may ring as fast as we listen */
 
 /* This process's bells. One is the business of whoever holds the slot. */
 static struct {
 	uint64_t id; /* 0: none */
 	int fd;      /* hidden */
+	_Atomic uint32_t heard; /* and not emptied since */
 } bells[BOARD_SLOTS];
 
 static char *hex(char *at, uint64_t word)
@@ -115,20 +116,30 @@ int bell_of(unsigned slot)
 	return bells[slot].fd;
 }
 
-bool bell_hush(unsigned slot)
+void bell_heard(unsigned slot)
 {
-	if (!bells[slot].id || !still_ours(bells[slot].fd))
+	atomic_store(&bells[slot].heard, 1);
+}
+
+bool bell_settle(unsigned slot)
+{
+	if (!atomic_load(&bells[slot].heard))
 		return false;
-	for (unsigned i = 0; i < ROUNDS; i++) {
-		struct mmsghdr none[BATCH];
-		memset(none, 0, sizeof none);
-		long count = sys_call5(SYS_recvmmsg, bells[slot].fd, none, BATCH, MSG_DONTWAIT, NULL);
-		if (count < (long)BATCH) /* that is, until it was empty */
-			return i || count > 0;
-	}
+	bell_hush(slot);
+	return true;
+}
+
+void bell_hush(unsigned slot)
+{
+	atomic_store(&bells[slot].heard, 0); /* first: what is heard from now on is for another time */
+	if (!bells[slot].id || !still_ours(bells[slot].fd))
+		return;
+	char nothing;
+	for (unsigned taken = 0; taken < LISTEN; taken++)
+		if (sys_call6(SYS_recvfrom, bells[slot].fd, &nothing, 1, MSG_DONTWAIT, NULL, NULL) < 0)
+			return;
 	/* Never seen empty, so a refused ringer may have no edge: here it is. */
 	bell_ring_own(slot);
-	return true;
 }
 
 void bell_ring_own(unsigned slot)

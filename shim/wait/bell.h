@@ -11,10 +11,14 @@
  * The queue of a bell is short (net.unix.max_dgram_qlen, 10 on some systems), and anyone may fill it. A full one has been rung: the
  * send fails, and its reason lies in memory before the bell is next emptied (P1 before P3 in waiter.h). Hence the rule
  *
- *   Whoever was woken by a bell empties it, and only then looks at memory (or sees to it that another waiter of the
- *   same bell does) before anybody sleeps on it again.
+ *   Once an edge of a bell is taken, it is emptied, and memory looked at after that (by the same waiter or another of the
+ *   same bell, who is told), before anybody sleeps on it; and at once when somebody does so already.
  *
- * A level-triggered sleeper is told of a full queue in any case. An edge-triggered one (epoll) is told of each datagram that gets
+ * Emptying costs as much as ringing, so it is put off until the waiter sleeps next (bell_heard, bell_settle): by then it has done what it
+ * was woken for. In an epoll set with several sleepers, who takes the edge says so and then asks whether others sleep; who is
+ * going to sleep counts itself and then asks whether the bell was heard: one of the two empties it.
+ *
+ * Who polls is told of a full queue in any case. An edge-triggered sleeper (epoll) is told of each datagram that gets
  * in. While the bell has an edge that nobody has taken, the set does not sleep; once it is taken the rule applies: what was refused
  * until the queue was seen empty is seen in memory, what comes later finds room and is an edge again.
  *
@@ -35,10 +39,11 @@ struct nn_pair;
  * asks before it says that it sleeps. -errno: nobody can wake it. */
 int bell_of(unsigned slot);
 
-/* Empties the bell. False: it was empty. */
-bool bell_hush(unsigned slot);
+void bell_hush(unsigned slot);   /* empties it */
+void bell_heard(unsigned slot);  /* somebody was told of it, and leaves emptying to ... */
+bool bell_settle(unsigned slot); /* ... who sleeps next: true, it was heard and is empty now */
 
-/* Makes the bell readable, and an edge, even when it is so already. */
+/* Makes the bell readable, with a new edge even when it is so already. */
 void bell_ring_own(unsigned slot);
 
 /* Rings the bell of a peer's slot. False: not rung, and worth another try. */

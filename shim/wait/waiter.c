@@ -101,15 +101,17 @@ void waiter_detach(const struct waiter *waiter, struct end_block *own)
 	}
 }
 
-void waiter_falls_asleep(const struct waiter *waiter)
+bool waiter_falls_asleep(const struct waiter *waiter)
 {
 	if (!has_slot(waiter))
-		return;
+		return false;
+	bool emptied = bell_settle((unsigned)waiter->slot); /* before W1: a ring for this sleep must stay */
 	struct board_slot *slot = &rendezvous_board()->slots[waiter->slot];
 	atomic_store_explicit(&slot->spinning, 0, memory_order_relaxed);
 	/* Threads that share an epoll set share its slot: each sleep of each has a number of its own. */
 	atomic_store(&slot->asleep, atomic_fetch_add_explicit(&slot->sleeps, 1, memory_order_relaxed) + 1); /* W1 */
 	COUNT_SHARED(nn_state->totals.sleeps, 1);
+	return emptied;
 }
 
 void waiter_wakes(const struct waiter *waiter)
@@ -120,8 +122,22 @@ void waiter_wakes(const struct waiter *waiter)
 
 void waiter_hush(const struct waiter *waiter)
 {
-	if (has_slot(waiter) && bell_hush((unsigned)waiter->slot))
-		COUNT_SHARED(nn_state->totals.doorbells_heard, 1);
+	if (has_slot(waiter))
+		bell_hush((unsigned)waiter->slot);
+}
+
+void waiter_heard(const struct waiter *waiter)
+{
+	if (!has_slot(waiter))
+		return;
+	COUNT_SHARED(nn_state->totals.doorbells_heard, 1);
+	bell_heard((unsigned)waiter->slot);
+}
+
+void waiter_settle(const struct waiter *waiter)
+{
+	if (has_slot(waiter))
+		bell_settle((unsigned)waiter->slot);
 }
 
 void waiter_ring_own(const struct waiter *waiter)

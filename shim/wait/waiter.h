@@ -43,12 +43,15 @@ void waiter_spins(const struct waiter *waiter, uint64_t now);
 bool waiter_attach(const struct waiter *waiter, struct end_block *own);
 void waiter_detach(const struct waiter *waiter, struct end_block *own);
 
-/* W1. The caller looks again before it sleeps. */
-void waiter_falls_asleep(const struct waiter *waiter);
+/* W1. The caller looks again before it sleeps. Empties the bell if it was heard since: true, and rings for others who sleep
+ * on it are gone as well. */
+bool waiter_falls_asleep(const struct waiter *waiter);
 void waiter_wakes(const struct waiter *waiter);
 
-/* Empties the bell. Due whenever it woke somebody, who looks again afterwards: see the rule in bell.h. */
-void waiter_hush(const struct waiter *waiter);
+/* The bell was found readable: it is emptied before the next sleep, or by waiter_settle. See the rule in bell.h. */
+void waiter_heard(const struct waiter *waiter);
+void waiter_settle(const struct waiter *waiter);
+void waiter_hush(const struct waiter *waiter); /* empties it in any case */
 
 /* Rings one's own bell. */
 void waiter_ring_own(const struct waiter *waiter);

@@ -148,14 +148,20 @@ def serve_selectors(address):
 
 
 def serve_crew(address):
-    """Four threads sleep in one epoll set, edge-triggered, and take one event at a time."""
+    """Four threads sleep in one epoll set, edge-triggered, and take one event at a time. A socket that two of them are told of is
+    served by one after the other."""
     listener = listen(address)
     crew = select.epoll()
     once = select.EPOLLIN | select.EPOLLET | select.EPOLLONESHOT
-    socks, parts = {}, {}
+    conversations = {}
 
     def serve(fd):
-        sock, got = socks[fd], parts[fd]
+        sock, got, turn = conversations[fd]
+        with turn:
+            if sock.fileno() == fd:
+                go_on(sock, got)
+
+    def go_on(sock, got):
         try:
             while True:
                 part = sock.recv(1 << 16)
@@ -170,7 +176,7 @@ def serve_crew(address):
                     sock.setblocking(False)
                     del got[:size]
         except BlockingIOError:
-            crew.modify(fd, once)
+            crew.modify(sock, once)
         except ConnectionError:
             sock.close()
 
@@ -184,7 +190,7 @@ def serve_crew(address):
     while True:
         sock, _ = listener.accept()
         sock.setblocking(False)
-        socks[sock.fileno()], parts[sock.fileno()] = sock, bytearray()
+        conversations[sock.fileno()] = sock, bytearray(), threading.Lock()
         crew.register(sock, once)
 
 
