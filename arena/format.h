@@ -38,7 +38,7 @@
 
 #define REGION_MAGIC 0x314e474552544e4eull /* "NNTREGN1" */
 #define BOARD_MAGIC 0x3144524f42544e4eull  /* "NNTBORD1" */
-#define ARENA_MAJOR 1u
+#define ARENA_MAJOR 2u
 #define ARENA_WORD_MARK 0x0102030405060708ull
 
 /* Immutable once the magic is published; the checksum covers everything before it. Writer: owner. */
@@ -58,24 +58,24 @@ struct arena_header {
 /* ---- board ---------------------------------------------------------------------------------------------------- */
 
 #define BOARD_SLOTS 256u
-#define BOARD_BELLS 8u /* slots 0..7 have an eventfd that peers receive; the others a datagram socket, see board.name */
 
 /* One waiter: a thread that waits, or an epoll set. Writer: owner. `asleep` is 0 while awake, else the number of this
- * sleep, never reused: a peer rings a doorbell once a sleep. `spinning` is when it was last seen spinning
+ * sleep, never reused: a peer rings a doorbell once a sleep. `bell` says which one, as the holder has it. `spinning` is when it was last seen spinning
  * (CLOCK_MONOTONIC, ns), 0 when it does not: a spinner that was killed ages out. */
 struct board_slot {
 	alignas(ARENA_LINE) _Atomic uint64_t asleep;
 	_Atomic uint64_t spinning;
 	_Atomic uint64_t holder; /* thread id that holds the slot, 0 free; of no interest to peers */
 	_Atomic uint64_t sleeps; /* number of the last sleep; the holder's */
-	uint64_t reserved[4];
+	_Atomic uint64_t bell;   /* random; with the board's name it makes the doorbell's. 0: none, the holder's sleeps are short */
+	uint64_t reserved[3];
 };
 
 /* A board serves the process that made it and the children it forks. */
 struct board {
 	struct arena_header header;
 	/* Writer: owner. */
-	alignas(ARENA_LINE) uint64_t name[2]; /* random; names the datagram doorbells of slots from BOARD_BELLS on */
+	alignas(ARENA_LINE) uint64_t name[2]; /* random; the first part of its doorbells' names */
 	_Atomic uint64_t slots_used;          /* slots[] ever used so far */
 	alignas(ARENA_LINE) uint64_t guard0[8];
 	struct board_slot slots[BOARD_SLOTS];
@@ -161,6 +161,11 @@ ARENA_ASSERT_AT(struct arena_header, checksum, 120);
 ARENA_ASSERT_AT(struct board, name, 128);
 ARENA_ASSERT_AT(struct board, slots_used, 144);
 ARENA_ASSERT_AT(struct board, slots, 256);
+ARENA_ASSERT_AT(struct board_slot, asleep, 0);
+ARENA_ASSERT_AT(struct board_slot, spinning, 8);
+ARENA_ASSERT_AT(struct board_slot, holder, 16);
+ARENA_ASSERT_AT(struct board_slot, sleeps, 24);
+ARENA_ASSERT_AT(struct board_slot, bell, 32);
 ARENA_ASSERT_AT(struct end_block, tail, 0);
 ARENA_ASSERT_AT(struct end_block, tx_flags, 8);
 ARENA_ASSERT_AT(struct end_block, epoch, 16);

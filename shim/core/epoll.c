@@ -38,8 +38,8 @@ static bool set_gets_bell(struct nn_set *set)
 	struct waiter waiter;
 	/* The slot outlives the calling thread: it is held in the name of the process. */
 	waiter_take(&waiter, (uint32_t)nn_pid);
-	if (waiter.slot < 0 || waiter.bell < 0 ||
-		kernel_ctl(set, EPOLL_CTL_ADD, waiter.bell, EPOLLIN | (set->exposed ? 0 : EPOLLET), key_of(KEY_BELL)) < 0) {
+	int bell = waiter_bell(&waiter);
+	if (bell < 0 || kernel_ctl(set, EPOLL_CTL_ADD, bell, EPOLLIN | (set->exposed ? 0 : EPOLLET), key_of(KEY_BELL)) < 0) {
 		waiter_drop(&waiter);
 		return false;
 	}
@@ -151,8 +151,9 @@ static bool change(struct nn_set *set, struct nn_stream *stream, int op, int fd,
 			kernel_ctl(set, EPOLL_CTL_MOD, fd, event->events & ~EPOLLEXCLUSIVE, event->data.u64);
 			return false;
 		}
-		/* Ready already? Then whoever sleeps in the set must hear of it. */
-		waiter_ring_own(&set->waiter);
+		/* Ready already? Then whoever sleeps in the set must hear of it. Who is not counted yet looks after we had the set's lock. */
+		if (atomic_load(&set->sleepers) || set->exposed)
+			waiter_ring_own(&set->waiter);
 	}
 	return true;
 }

@@ -175,7 +175,7 @@ static void settle_bell(struct nn_set *set)
 	if (!set->exposed || set->waiter.slot < 0)
 		return;
 	if (any_ready(set)) {
-		struct pollfd bell = {.fd = set->waiter.bell, .events = POLLIN};
+		struct pollfd bell = {.fd = waiter_bell(&set->waiter), .events = POLLIN};
 		struct timespec none = {0, 0};
 		if (sys_call5(SYS_ppoll, &bell, 1, &none, NULL, 8) <= 0)
 			waiter_ring_own(&set->waiter);
@@ -201,11 +201,12 @@ void epoll_set_exposed(uint32_t index)
 		return;
 	}
 	struct epoll_event level = {.events = EPOLLIN, .data.u64 = key_of(KEY_BELL)};
-	sys_call4(SYS_epoll_ctl, set->epfd, EPOLL_CTL_MOD, set->waiter.bell, &level);
+	sys_call4(SYS_epoll_ctl, set->epfd, EPOLL_CTL_MOD, waiter_bell(&set->waiter), &level);
 	settle_bell(set);
 }
 
-/* Takes our own items out of what the kernel reported. Returns how many of the application's remain; *ours: there were some. */
+/* Takes our own items out of what the kernel reported. Returns how many of the application's remain. *ours: there were some of ours, whose
+ * edges are taken; the caller looks at memory, or sees to it that another sleeper does (done). */
 static int sift(struct nn_set *set, struct epoll_event *events, int count, bool *ours)
 {
 	int kept = 0;
@@ -219,7 +220,9 @@ static int sift(struct nn_set *set, struct epoll_event *events, int count, bool 
 		}
 		*ours = true;
 		if (index == KEY_BELL) {
-			COUNT_SHARED(nn_state->totals.doorbells_heard, 1);
+			/* Level-triggered it rings until settle_bell finds nothing ready. */
+			if (!set->exposed)
+				waiter_heard(&set->waiter);
 			continue;
 		}
 		if (index >= REGS)
@@ -266,12 +269,12 @@ static long kernel_look(struct nn_set *set, struct epoll_event *events, int max,
 }
 
 /* A thread leaves the set's sleepers. The last one out takes the set's mark away, but no mark that another has made since; else the next
- * news must ring again, for those who sleep on. */
-static void leave_sleepers(struct nn_set *set)
+ * news must ring again, in an empty bell, for those who sleep on. */
+static void leave_sleepers(struct nn_set *set, bool *ours)
 {
 	uint64_t mark = waiter_mark(&set->waiter);
 	if (atomic_fetch_sub(&set->sleepers, 1) > 1)
-		waiter_falls_asleep(&set->waiter);
+		*ours |= waiter_falls_asleep(&set->waiter);
 	else if (!set->exposed)
 		waiter_unmark(&set->waiter, mark);
 }
@@ -279,26 +282,24 @@ static void leave_sleepers(struct nn_set *set)
 static void undo(struct sleep *sleep)
 {
 	struct set_sleep *whole = (struct set_sleep *)sleep;
-	leave_sleepers(whole->set);
+	struct nn_set *set = whole->set;
+	bool ours = false;
+	leave_sleepers(set, &ours);
+	if (atomic_load(&set->sleepers))
+		waiter_ring_own(&set->waiter); /* we may have taken an edge */
 	waiter_drop(&whole->spinner);
 }
 
-/* What other sleepers of the set could take: wakes one of them. */
-static void wake_another(struct nn_set *set)
-{
-	if (atomic_load(&set->sleepers))
-		waiter_ring_own(&set->waiter);
-}
-
 static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events, int max, uint64_t left, const sigset_t *mask,
-	bool *unsure)
+	bool *unsure, bool *ours)
 {
 	struct nn_set *set = whole->set;
-	bool managed = set->managed_count, ours = false;
+	bool managed = set->managed_count;
 	atomic_fetch_add(&set->sleepers, 1);
 	if (managed)
-		waiter_falls_asleep(&set->waiter);
+		*ours |= waiter_falls_asleep(&set->waiter);
 	long count = collect(set, events, max, unsure); /* W2 */
+	*ours &= count == max;
 	if (!count && !*unsure) {
 		if (set->blind && managed && left > BLIND_NS)
 			left = BLIND_NS;
@@ -306,16 +307,9 @@ static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events,
 		count = nn_front.epoll_pwait2(set->epfd, events, max, left == UINT64_MAX ? NULL : &limit, mask, whole);
 		set->looked = cpu_ticks();
 		if (count > 0)
-			count = sift(set, events, (int)count, &ours);
+			count = sift(set, events, (int)count, ours);
 	}
-	leave_sleepers(set);
-	/* The bell that woke us may have been meant for all: nobody else hears it. */
-	if (count > 0 && ours) {
-		if (count < max)
-			count += collect(set, events + count, max - (int)count, unsure);
-		if (count == max)
-			wake_another(set);
-	}
+	leave_sleepers(set, ours);
 	return count;
 }
 
@@ -329,7 +323,7 @@ static uint64_t deadline_of(const struct timespec *timeout)
 }
 
 /* Spins. Returns events found, or -EINTR. */
-static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max, bool *unsure)
+static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max, bool *unsure, bool *ours)
 {
 	struct nn_set *set = whole->set;
 	struct spin spin;
@@ -347,9 +341,9 @@ static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max
 		uint64_t looked = nn_now_ns();
 		while (!count && spin_turn(&spin)) {
 			count = collect(set, events, max, unsure);
+			*ours &= count == max; /* else all that it might be of is collected */
 			if (!count && set->items && nn_now_ns() - looked > SPIN_LOOK_NS) {
-				bool ours = false;
-				count = kernel_look(set, events, max, &ours);
+				count = kernel_look(set, events, max, ours);
 				looked = nn_now_ns();
 			}
 		}
@@ -360,60 +354,65 @@ static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max
 	return count;
 }
 
+/*
+ * The end of a wait that has `count` events, or failed. `ours`: it took an edge of ours from the kernel after its last look at memory, perhaps
+ * that of news for which nobody will ring a second time. So it looks now, unless events from memory are among the `count` already
+ * (`looked`: the same would come twice); and where that may not show all, wakes another sleeper.
+ */
+static long done(struct nn_set *set, struct epoll_event *events, int max, long count, bool ours, bool looked)
+{
+	bool unsure;
+	if (ours && !set->exposed && atomic_load(&set->sleepers))
+		waiter_settle(&set->waiter); /* they sleep on it now */
+	if (ours && !looked && count >= 0 && count < max)
+		count += collect(set, events + count, max - (int)count, &unsure);
+	settle_bell(set);
+	if (ours && (looked || count == max || count < 0) && atomic_load(&set->sleepers))
+		waiter_ring_own(&set->waiter);
+	return count;
+}
+
 static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask)
 {
 	/* Sets in this one may look readable for what has been read since. */
 	for (uint32_t i = 0; i < set->nested_count; i++)
 		if (set_at(set->nested[i])->in_use)
 			settle_bell(set_at(set->nested[i]));
-	struct set_sleep whole = {.sleep = {.undo = undo}, .set = set, .spinner = {.slot = -1, .bell = -1}};
+	struct set_sleep whole = {.sleep = {.undo = undo}, .set = set, .spinner = {.slot = -1}};
+	bool ours = false;
 	for (;;) {
-		bool unsure = false, ours = false;
+		bool unsure = false;
 		/* Busy with memory: the kernel's items get their turn now and then, and some of the places. */
 		bool turn = set->managed_count && (++set->hurried > LOOK_COLLECTIONS || cpu_ticks() - set->looked > LOOK_TICKS);
 		int places = turn ? max - (max + 3) / 4 : max;
 		long count = places ? collect(set, events, places, &unsure) : 0;
-		bool more = count == places;
-		if (turn && (count || !places)) {
-			long looked = kernel_look(set, events + count, max - (int)count, &ours);
-			count += looked > 0 ? looked : 0;
-		}
-		if (!count && !places) {
-			count = collect(set, events, max, &unsure);
-			more = count;
-		}
-		if (count) {
-			settle_bell(set);
-			if (more)
-				wake_another(set); /* there may be more than this thread takes */
-			return count;
+		if (count || !places) {
+			ours = count == places; /* then there may be more */
+			if (turn) {
+				long more = kernel_look(set, events + count, max - (int)count, &ours);
+				count += more > 0 ? more : 0;
+			}
+			if (!count)
+				count = collect(set, events, max, &unsure);
+			if (count)
+				return done(set, events, max, count, ours, true);
 		}
 		if (deadline == 0 && !unsure) {
 			settle_bell(set);
 			count = kernel_look(set, events, max, &ours);
-			if (count < 0)
-				return count;
 			/* Only our own news: it may have made a stream ready. */
-			if (count < max && (ours || set->exposed)) {
-				count += collect(set, events + count, max - (int)count, &unsure);
-				settle_bell(set);
-			}
-			return count;
+			return done(set, events, max, count, ours || set->exposed, false);
 		}
-		count = spin_in(&whole, events, max, &unsure);
-		if (count) {
-			settle_bell(set);
-			return count;
-		}
+		count = spin_in(&whole, events, max, &unsure, &ours);
+		if (count)
+			return done(set, events, max, count, ours, false);
 		uint64_t now = deadline == UINT64_MAX ? 0 : nn_now_ns();
 		bool late = deadline <= now;
 		uint64_t left = deadline == UINT64_MAX ? UINT64_MAX : late ? 0 : deadline - now;
 		settle_bell(set);
-		count = sleep_in_kernel(&whole, events, max, left, mask, &unsure);
-		if (count) {
-			settle_bell(set);
-			return count;
-		}
+		count = sleep_in_kernel(&whole, events, max, left, mask, &unsure, &ours);
+		if (count)
+			return done(set, events, max, count, ours, false);
 		if (deadline != UINT64_MAX && nn_now_ns() >= deadline)
 			deadline = 0; /* one last look, at all there is */
 	}

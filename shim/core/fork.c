@@ -9,7 +9,8 @@
  * Other threads may be anywhere when one forks, and the child has their half-done work without them. So what they change in
  * several steps is at rest while fork takes its copy, or is read anew by the child:
  *
- *   rendezvous, table of sets, state, heap   their locks are held across fork. Whoever holds one of them is done
+ *   rendezvous, table of sets, state, heap,
+ *   hidden descriptors                       their locks are held across fork. Whoever holds one of them is done
  *                                            in a few system calls and never waits for one that stands before it in this list
  *   a direction's way up                     held off by a counted raw call: both processes find it up, or neither
  *   private copies of segments               read again from the end block, by the child
@@ -30,6 +31,7 @@
 #include "shim/core/clock.h"
 #include "shim/core/epoll.h"
 #include "shim/core/holders.h"
+#include "shim/core/hidden.h"
 #include "shim/core/lease.h"
 #include "shim/core/lock.h"
 #include "shim/core/log.h"
@@ -39,6 +41,7 @@
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
 #include "shim/rendezvous/rendezvous.h"
+#include "shim/wait/bell.h"
 
 static bool alive(const struct nn_stream *stream)
 {
@@ -118,12 +121,14 @@ void nn_fork_prepare(void)
 		holders_fork_stream(stream);
 		atomic_store(&stream->shared, 1);
 	}
+	hidden_fork_prepare(); /* the last to be locked, the first to be released: what comes after in the child hides descriptors */
 }
 
 void nn_fork_parent(bool failed)
 {
 	if (!nn_fds)
 		return;
+	hidden_fork_done();
 	holders_fork_end(failed);
 	for (uint32_t i = 0; i < stream_top(); i++)
 		let_on(stream_at(i));
@@ -155,6 +160,7 @@ void nn_fork_child(void)
 {
 	if (!nn_fds)
 		return;
+	hidden_fork_done();
 	arena_fork_child();
 	process_renew_state();
 	holders_fork_child();
@@ -174,6 +180,7 @@ void nn_fork_child(void)
 	}
 	lease_fork_child();
 	rendezvous_fork_child();
+	bells_fork_child();
 	epoll_fork_child();
 }
 

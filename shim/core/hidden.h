@@ -10,9 +10,13 @@ void hidden_close(int fd);
 
 unsigned hidden_top(void); /* no hidden descriptor has this number or a higher one */
 
-/* The application wants the number: moves ours away. `moved` tells the owner by this table of pointers. */
-void hidden_watch(int *holder);   /* *holder holds a hidden number; keep it right when it moves */
+/* The application wants the number: moves ours away. Who keeps a hidden number beyond a call tells where. */
+int hidden_watch(int *holder); /* *holder holds a hidden number; keep it right when it moves. 0; -ENOMEM: it is not kept right */
 void hidden_unwatch(int *holder);
 void hidden_evict(int fd);
+
+/* Around fork, before anything else of ours that may hide a descriptor afterwards; _done in parent and child. */
+void hidden_fork_prepare(void);
+void hidden_fork_done(void);
 
 #endif

@@ -159,15 +159,15 @@ static long merge(struct list *list)
 	return ready;
 }
 
-static long ask_kernel(struct list *list, const struct timespec *timeout, const sigset_t *mask, bool bell)
+static long ask_kernel(struct list *list, const struct timespec *timeout, const sigset_t *mask, int bell)
 {
-	list->asked[list->count] = (struct pollfd){.fd = bell ? list->sleep.waiter.bell : -1, .events = POLLIN};
+	list->asked[list->count] = (struct pollfd){.fd = bell, .events = POLLIN};
 	return nn_front.ppoll(list->asked, list->count + 1, timeout, mask, list);
 }
 
 static bool attach_all(struct list *list)
 {
-	bool heard = list->sleep.waiter.bell >= 0;
+	bool heard = true;
 	for (nfds_t i = 0; i < list->count; i++) {
 		struct nn_stream *stream = list->watches[i].stream;
 		if (!stream || !stream_is_paired(stream))
@@ -191,7 +191,7 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 		if (ready || now_only) {
 			if (!list->others && ready)
 				return ready;
-			long answer = ask_kernel(list, &none, NULL, false);
+			long answer = ask_kernel(list, &none, NULL, -1);
 			return answer < 0 ? answer : merge(list);
 		}
 		waiter_take(&list->sleep.waiter, nn_self());
@@ -202,7 +202,7 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 			while (!ready && spin_turn(&spin)) {
 				ready = look(list, false);
 				if (!ready && list->others && nn_now_ns() - looked > LOOK_NS) {
-					if (ask_kernel(list, &none, NULL, false) > 0)
+					if (ask_kernel(list, &none, NULL, -1) > 0)
 						ready = merge(list);
 					looked = nn_now_ns();
 				}
@@ -211,7 +211,8 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 				outcome = -EINTR;
 		}
 		if (!ready && !outcome) {
-			bool heard = attach_all(list);
+			const int bell = waiter_bell(&list->sleep.waiter);
+			bool heard = attach_all(list) && bell >= 0;
 			waiter_falls_asleep(&list->sleep.waiter);
 			if (!look(list, true) && !list->unsure) { /* W2 */
 				uint64_t now = deadline == UINT64_MAX ? 0 : nn_now_ns();
@@ -220,10 +221,10 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 				if (!all)
 					left = BLIND_NS;
 				struct timespec limit = {(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
-				outcome = ask_kernel(list, left == UINT64_MAX ? NULL : &limit, mask, true);
+				outcome = ask_kernel(list, left == UINT64_MAX ? NULL : &limit, mask, bell);
 				waiter_wakes(&list->sleep.waiter);
 				if (outcome > 0 && list->asked[list->count].revents)
-					waiter_hush(&list->sleep.waiter);
+					waiter_heard(&list->sleep.waiter);
 				if (outcome > 0)
 					ready = merge(list);
 				else if (outcome == 0 && all && left != UINT64_MAX)
@@ -269,7 +270,7 @@ int nn_poll(struct nn_io *io, struct pollfd *fds, nfds_t count, const struct tim
 	io->counted = false;
 	if (!concerns_us(fds, count) || (timeout && ((uint64_t)timeout->tv_nsec >= NS_IN_S || timeout->tv_sec < 0)))
 		return NN_RAW;
-	struct list list = {.sleep = {.waiter = {.slot = -1, .bell = -1}, .undo = undo}};
+	struct list list = {.sleep = {.waiter = {.slot = -1}, .undo = undo}};
 	if (!list_begin(&list, fds, count))
 		return NN_RAW;
 	io->result = poll_list(&list, deadline_of(timeout), mask);

@@ -148,7 +148,7 @@ void nn_epoll_created(int epfd)
 			set->epfd = epfd;
 			set->fds = 1;
 			atomic_store(&set->spin_history, ~0u);
-			set->waiter = (struct waiter){.slot = -1, .bell = -1};
+			set->waiter = (struct waiter){.slot = -1};
 			fd_set_entry(epfd, NN_SET, set_index(set));
 			break;
 		}
@@ -177,8 +177,11 @@ void epoll_set_closed(uint32_t index)
 					reg_free(reg);
 			}
 		}
-		if (!set->blind)
+		if (set->waiter.slot >= 0) {
+			/* The bell stays open, for the next holder of the slot, and so may the kernel's set, in another process. */
+			sys_call4(SYS_epoll_ctl, set->epfd, EPOLL_CTL_DEL, waiter_bell(&set->waiter), NULL);
 			waiter_drop(&set->waiter);
+		}
 		set->in_use = false;
 	} else if (set->in_use && nn_kind_of(set->epfd) != NN_SET) {
 		for (int fd = 0; fd < fd_top(); fd++)
@@ -209,7 +212,7 @@ void epoll_fork_child(void)
 		if (sets[i].in_use && sets[i].waiter.slot >= 0) {
 			/* Slot and doorbell are our parent's. */
 			sets[i].blind = true;
-			sets[i].waiter = (struct waiter){.slot = -1, .bell = -1};
+			sets[i].waiter = (struct waiter){.slot = -1};
 		}
 	}
 }

@@ -137,8 +137,10 @@ static int take_place(uint64_t set)
 	place->fd = make(set);
 	if (place->fd < 0)
 		return -1;
-	if (!place->watched)
-		hidden_watch(&place->fd);
+	if (!place->watched && hidden_watch(&place->fd) < 0) {
+		hidden_close(place->fd);
+		return -1;
+	}
 	place->watched = true;
 	place->set = set;
 	atomic_fetch_add(&place->users, 1);
@@ -174,8 +176,10 @@ void signals_fall_asleep(struct signals_sleep *sleep)
 	}
 	if (set && sleep->place < 0) {
 		sleep->fd = make(set);
-		if (sleep->fd >= 0)
-			hidden_watch(&sleep->fd);
+		if (sleep->fd >= 0 && hidden_watch(&sleep->fd) < 0) {
+			hidden_close(sleep->fd);
+			sleep->fd = -1;
+		}
 	}
 	if (sleep->fd < 0) { /* only one kind is let in; or no descriptor to be had: EINTR after either */
 		sleep->fd = -1;

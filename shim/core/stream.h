@@ -33,7 +33,7 @@ struct nn_pair {
 	const struct region *peer;  /* the peer's, read-only; NULL until it is known */
 	uint64_t peer_length;
 	const struct board *peer_board;
-	int bells[BOARD_BELLS];     /* the peer's doorbells (eventfds), hidden */
+	int voice;                  /* the socket that rings the peer's doorbells, hidden; see bell.h */
 	_Atomic uint64_t rung[BOARD_SLOTS]; /* last sleep of each of the peer's slots that we rang for */
 	uint32_t peer_pid;
 	_Atomic uint32_t streams;   /* that use it */

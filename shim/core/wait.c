@@ -139,13 +139,14 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 	struct nn_stream *stream = whole->stream;
 	struct sleep *sleep = &whole->sleep;
 	const bool restarts = limit_ns == UINT64_MAX; /* with SO_RCVTIMEO or SO_SNDTIMEO no handler does */
-	bool heard = waiter_attach(&sleep->waiter, stream->own) && sleep->waiter.bell >= 0;
+	const int bell = waiter_bell(&sleep->waiter);
+	bool heard = waiter_attach(&sleep->waiter, stream->own) && bell >= 0;
 	if (sending && stream->tx_ring)
 		tx_want_room(stream);
 	long outcome = 0;
 	waiter_falls_asleep(&sleep->waiter);
 	if (!news(stream, sending, wanted)) { /* W2 */
-		struct pollfd fds[3] = {{.fd = stream->fd}, {.fd = sleep->waiter.bell, .events = POLLIN}};
+		struct pollfd fds[3] = {{.fd = stream->fd}, {.fd = bell, .events = POLLIN}};
 		if (!sending)
 			fds[0].events = wanted == WANT_TIME ? POLLRDHUP : POLLIN | POLLRDHUP;
 		else if (!stream->tx_replaying && !atomic_load(&stream->kernel_hup))
@@ -162,7 +163,7 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 		waiter_wakes(&sleep->waiter);
 		if (outcome > 0) {
 			if (fds[1].revents)
-				waiter_hush(&sleep->waiter);
+				waiter_heard(&sleep->waiter);
 			if (fds[0].revents & (POLLRDHUP | POLLHUP | POLLERR))
 				stream_look(stream);
 			else if (fds[0].revents & POLLIN && stream->rx_ring)

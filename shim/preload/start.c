@@ -153,7 +153,10 @@ static int open_log(void)
 	else
 		fd = sys_call3(SYS_fcntl, STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 	nn_config.log_fd = hidden_take((int)fd);
-	hidden_watch(&nn_config.log_fd);
+	if (hidden_watch(&nn_config.log_fd) < 0) {
+		hidden_close(nn_config.log_fd);
+		nn_config.log_fd = -1;
+	}
 	return 0;
 }
 

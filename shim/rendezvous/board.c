@@ -1,15 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* This process's board and doorbells: made with its first pair, shown to every peer, kept by the children it forks. */
+/* This process's board: made with its first pair, shown to every peer, kept by the children it forks. */
 #include "shim/rendezvous/private.h"
-
-#include <sys/eventfd.h>
 
 #include "shim/core/sys.h"
 #include "shim/rendezvous/rendezvous.h"
 
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
 static struct board *own_board;
 static int own_board_fd = -1;
-static int own_bells[BOARD_BELLS] = { -1, -1, -1, -1, -1, -1, -1, -1 };
+static uint64_t home; /* names the network namespace; 0: the kernel does not tell */
+
+static uint64_t namespace_of(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t length = sizeof(cookie);
+
+	return sys_call5(SYS_getsockopt, fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) < 0 ? 0 : cookie;
+}
 
 int board_need(void)
 {
@@ -23,13 +33,6 @@ int board_need(void)
 	error = random_bytes(name, sizeof(name));
 	if (error)
 		return error;
-	for (unsigned i = 0; i < BOARD_BELLS; i++) {
-		if (own_bells[i] >= 0)
-			continue;
-		error = hold(&own_bells[i], (int)sys_call2(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC));
-		if (error)
-			return error;
-	}
 	error = board_create(&board, &share);
 	if (error)
 		return error;
@@ -40,6 +43,7 @@ int board_need(void)
 		board_detach(board);
 		return error;
 	}
+	home = namespace_of(mailbox_socket());
 	__atomic_store_n(&own_board, board, __ATOMIC_RELEASE);
 	return 0;
 }
@@ -49,14 +53,12 @@ struct board *rendezvous_board(void)
 	return __atomic_load_n(&own_board, __ATOMIC_ACQUIRE);
 }
 
-int rendezvous_bell(unsigned slot)
+bool rendezvous_is_home(int fd)
 {
-	return slot < BOARD_BELLS ? own_bells[slot] : -1;
+	return !home || namespace_of(fd) == home;
 }
 
-void board_fill(int fds[FDS_MAX])
+int board_fd(void)
 {
-	fds[FD_BOARD] = own_board_fd;
-	for (unsigned i = 0; i < BOARD_BELLS; i++)
-		fds[FD_BELLS + i] = own_bells[i];
+	return own_board_fd;
 }

@@ -30,6 +30,8 @@ static struct mailbox_id own_id;
 
 int hold(int *holder, int fd)
 {
+	int error;
+
 	*holder = -1;
 	if (fd < 0)
 		return fd;
@@ -37,8 +39,12 @@ int hold(int *holder, int fd)
 	if (fd < 0)
 		return fd;
 	*holder = fd;
-	hidden_watch(holder);
-	return 0;
+	error = hidden_watch(holder);
+	if (error) {
+		hidden_close(fd);
+		*holder = -1;
+	}
+	return error;
 }
 
 void let_go(int *holder)
@@ -130,6 +136,11 @@ int mailbox_need(void)
 bool mailbox_exists(void)
 {
 	return mailbox_fd >= 0;
+}
+
+int mailbox_socket(void)
+{
+	return mailbox_fd;
 }
 
 const struct mailbox_id *mailbox_own(void)

@@ -23,6 +23,7 @@
 #define CHUNK 32u
 #define SWEEP_LOOK 64u  /* pairs looked at for each new one */
 #define SWEEP_PROBE 4u  /* mailboxes tried */
+#define VOICE_ROOM (2 * (int)BOARD_SLOTS * 1024) /* a datagram costs somewhat less; the kernel doubles it, within its limits */
 
 static struct pair *chunks[PAIRS_MAX / CHUNK];
 static unsigned pair_top, sweep_at;
@@ -44,8 +45,7 @@ static void pair_free(struct pair *pair)
 		region_detach(shown->peer, shown->peer_length);
 	if (shown->peer_board)
 		board_detach(shown->peer_board);
-	for (unsigned i = 0; i < BOARD_BELLS; i++)
-		let_go(&shown->bells[i]);
+	let_go(&shown->voice);
 	let_go(&pair->share.fd);
 	if (shown->arena)
 		arena_destroy(shown->arena);
@@ -109,8 +109,7 @@ static struct pair *pair_new(void)
 	}
 	memset(pair, 0, sizeof(*pair));
 	pair->share.fd = -1;
-	for (unsigned i = 0; i < BOARD_BELLS; i++)
-		pair->shown.bells[i] = -1;
+	pair->shown.voice = -1;
 	return pair;
 }
 
@@ -179,24 +178,23 @@ unsigned pair_fill(struct pair *pair, struct message *message, int fds[FDS_MAX])
 	message->region_offset = pair->share.offset;
 	message->region_length = pair->share.length;
 	fds[FD_REGION] = pair->share.fd;
-	board_fill(fds);
+	fds[FD_BOARD] = board_fd();
 	return FD_MEMORY_END;
 }
 
-static int take_bells(struct pair *pair, struct incoming *in)
+/* A socket to ring the peer's doorbells with. The kernel charges it for what lies unread in them: up to two rings for each of the
+ * peer's slots, when that is honest. */
+static int need_voice(struct pair *pair)
 {
-	for (unsigned i = 0; i < BOARD_BELLS; i++) /* a write to anything else might block */
-		if (!proof_is_anonymous(in->fds[FD_BELLS + i], "eventfd"))
-			return -EPROTO;
-	for (unsigned i = 0; i < BOARD_BELLS; i++) {
-		int fd = in->fds[FD_BELLS + i], error;
+	const int room = VOICE_ROOM;
+	int fd;
 
-		in->fds[FD_BELLS + i] = -1;
-		error = hold(&pair->shown.bells[i], fd);
-		if (error)
-			return error;
-	}
-	return 0;
+	if (pair->shown.voice >= 0)
+		return 0;
+	fd = (int)sys_call3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd >= 0)
+		sys_call5(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	return hold(&pair->shown.voice, fd);
 }
 
 int pair_attach(struct pair *pair, struct incoming *in)
@@ -220,10 +218,8 @@ int pair_attach(struct pair *pair, struct incoming *in)
 		region_detach(region, length);
 		return error;
 	}
-	error = take_bells(pair, in);
+	error = need_voice(pair);
 	if (error) {
-		for (unsigned i = 0; i < BOARD_BELLS; i++)
-			let_go(&shown->bells[i]);
 		board_detach(board);
 		region_detach(region, length);
 		return error;

@@ -51,9 +51,9 @@ struct mailbox_id {
 enum message_type { MESSAGE_KNOCK = 1, MESSAGE_HELLO, MESSAGE_OPEN, MESSAGE_ACCEPT };
 
 #define MESSAGE_MAGIC 0x315a5652544f4e4eull /* "NNOTRVZ1" */
-#define MESSAGE_MAJOR 1u
+#define MESSAGE_MAJOR 2u
 
-#define MESSAGE_HAS_MEMORY 1u /* region, board and bells are attached */
+#define MESSAGE_HAS_MEMORY 1u /* region and board are attached */
 #define MESSAGE_HAVE_YOURS 2u /* the sender has mapped the recipient's memory */
 
 /* One datagram. Everything up to the tuple means the same in all versions. */
@@ -73,7 +73,7 @@ struct message {
 _Static_assert(sizeof(struct message) == 96, "wire format");
 
 /* Order of attached descriptors: with MESSAGE_HAS_MEMORY these, then the proof if the message has one. */
-enum { FD_REGION, FD_BOARD, FD_BELLS, FD_MEMORY_END = FD_BELLS + BOARD_BELLS, FDS_MAX };
+enum { FD_REGION, FD_BOARD, FD_MEMORY_END, FDS_MAX };
 
 struct incoming {
 	struct message message;
@@ -87,6 +87,7 @@ struct incoming {
 /* Makes the mailbox when there is none. 0 or -errno. */
 int mailbox_need(void);
 bool mailbox_exists(void);
+int mailbox_socket(void); /* -1: none */
 const struct mailbox_id *mailbox_own(void);
 void mailbox_forget(void); /* in a fork child */
 
@@ -136,7 +137,7 @@ int proof_check(const struct nn_stream *stream, enum proof_role role, const stru
 /* 0: the stream's own socket and a socket of that inode still mirror each other. */
 int proof_still(const struct nn_stream *stream, uint64_t inode);
 
-/* True when `fd` is an anonymous inode of that kind, "eventfd" or "eventpoll". */
+/* True when `fd` is an anonymous inode of that kind, such as "eventpoll". */
 bool proof_is_anonymous(int fd, const char *kind);
 
 /* ---- pair.c ----------------------------------------------------------------------------------------------------- */
@@ -176,8 +177,8 @@ unsigned pairs_count(unsigned (*count)(const struct board *board, uint64_t now),
 
 /* ---- board.c ---------------------------------------------------------------------------------------------------- */
 
-int board_need(void); /* makes board and bells when there are none: 0 or -errno */
-void board_fill(int fds[FDS_MAX]);
+int board_need(void); /* makes the board when there is none: 0 or -errno */
+int board_fd(void);
 
 /* ---- seek.c: streams that seek their peer ----------------------------------------------------------------------- */
 

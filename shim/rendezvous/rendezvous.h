@@ -43,10 +43,11 @@ void rendezvous_abandon(struct nn_stream *stream);
 /* A stream lets go of its pair (end freed by the caller); idle pairs with a dead peer are freed at the next pairing. */
 void rendezvous_pair_put(struct nn_pair *pair);
 
-/* This process's board (made with the mailbox, kept by the children it forks) and its doorbells: hidden eventfds of the first
- * BOARD_BELLS slots. NULL, -1 before the first rendezvous_step that got so far. */
+/* This process's board (made with the mailbox, kept by the children it forks). NULL before the first rendezvous_step that got so far. */
 struct board *rendezvous_board(void);
-int rendezvous_bell(unsigned slot);
+
+/* True when the socket `fd` is of the network namespace in which the board was made: that of its peers. */
+bool rendezvous_is_home(int fd);
 
 /* Sum of count(board, now) over the boards of all peers. */
 unsigned rendezvous_count_on_peers(unsigned (*count)(const struct board *board, uint64_t now), uint64_t now);

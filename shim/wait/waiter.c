@@ -3,57 +3,23 @@
 
 #include <errno.h>
 #include <stdatomic.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
-#include "shim/core/hidden.h"
 #include "shim/core/process.h"
 #include "shim/core/stream.h"
 #include "shim/core/sys.h"
 #include "shim/rendezvous/rendezvous.h"
+#include "shim/wait/bell.h"
 
-/* The abstract name of a datagram doorbell: "notnets1/w/" + board name + "/" + slot. */
-static socklen_t bell_name(struct sockaddr_un *address, const struct board *board, unsigned slot)
+/* False also in a child of fork, for what its parent held. */
+static bool has_slot(const struct waiter *waiter)
 {
-	static const char hex[] = "0123456789abcdef";
-	memset(address, 0, sizeof *address);
-	address->sun_family = AF_UNIX;
-	char *at = address->sun_path + 1;
-	memcpy(at, "notnets1/w/", 11);
-	at += 11;
-	for (int word = 0; word < 2; word++) {
-		uint64_t name = board->name[word];
-		for (int i = 60; i >= 0; i -= 4)
-			*at++ = hex[name >> i & 15];
-	}
-	*at++ = '/';
-	*at++ = hex[slot >> 8 & 15];
-	*at++ = hex[slot >> 4 & 15];
-	*at++ = hex[slot & 15];
-	return (socklen_t)(at - (char *)address);
-}
-
-/* A bell for a slot that has no eventfd. */
-static int make_datagram_bell(const struct board *board, unsigned slot)
-{
-	int fd = hidden_take((int)sys_call3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-	if (fd < 0)
-		return fd;
-	struct sockaddr_un address;
-	socklen_t length = bell_name(&address, board, slot);
-	long outcome = sys_call3(SYS_bind, fd, &address, length);
-	if (outcome < 0) {
-		hidden_close(fd);
-		return (int)outcome;
-	}
-	return fd;
+	return waiter->slot >= 0 && waiter->process == nn_pid;
 }
 
 void waiter_take(struct waiter *waiter, uint32_t self)
 {
-	waiter->slot = waiter->bell = -1;
-	waiter->own_bell = false;
+	waiter->slot = -1;
+	waiter->process = nn_pid;
 	struct board *board = rendezvous_board();
 	if (!board)
 		return;
@@ -71,39 +37,36 @@ void waiter_take(struct waiter *waiter, uint32_t self)
 				;
 			atomic_store(&slot->asleep, 0);
 			waiter->slot = (int)i;
-			if (i < BOARD_BELLS) {
-				waiter->bell = rendezvous_bell(i);
-			} else {
-				waiter->bell = make_datagram_bell(board, i);
-				waiter->own_bell = waiter->bell >= 0;
-			}
 			return;
 		}
 }
 
 void waiter_drop(struct waiter *waiter)
 {
-	if (waiter->own_bell)
-		hidden_close(waiter->bell);
-	if (waiter->slot >= 0) {
+	if (has_slot(waiter)) {
 		struct board_slot *slot = &rendezvous_board()->slots[waiter->slot];
 		atomic_store_explicit(&slot->spinning, 0, memory_order_relaxed);
 		atomic_store_explicit(&slot->asleep, 0, memory_order_relaxed);
 		atomic_store_explicit(&slot->holder, 0, memory_order_release);
 	}
-	waiter->slot = waiter->bell = -1;
-	waiter->own_bell = false;
+	waiter->slot = -1;
+}
+
+int waiter_bell(const struct waiter *waiter)
+{
+	int bell = has_slot(waiter) ? bell_of((unsigned)waiter->slot) : -1;
+	return bell < 0 ? -1 : bell;
 }
 
 void waiter_spins(const struct waiter *waiter, uint64_t now)
 {
-	if (waiter->slot >= 0)
+	if (has_slot(waiter))
 		atomic_store_explicit(&rendezvous_board()->slots[waiter->slot].spinning, now, memory_order_relaxed);
 }
 
 bool waiter_attach(const struct waiter *waiter, struct end_block *own)
 {
-	if (waiter->slot < 0)
+	if (!has_slot(waiter))
 		return false;
 	for (unsigned word = 0; word < 2; word++) {
 		uint64_t places = atomic_load(&own->attach[word]);
@@ -123,7 +86,7 @@ bool waiter_attach(const struct waiter *waiter, struct end_block *own)
 
 void waiter_detach(const struct waiter *waiter, struct end_block *own)
 {
-	if (waiter->slot < 0)
+	if (!has_slot(waiter))
 		return;
 	const uint64_t place = (unsigned)waiter->slot + 1u;
 	for (unsigned word = 0; word < 2; word++) {
@@ -139,68 +102,60 @@ void waiter_detach(const struct waiter *waiter, struct end_block *own)
 	}
 }
 
-void waiter_falls_asleep(const struct waiter *waiter)
+bool waiter_falls_asleep(const struct waiter *waiter)
 {
-	if (waiter->slot < 0)
-		return;
+	if (!has_slot(waiter))
+		return false;
+	bool emptied = bell_settle((unsigned)waiter->slot); /* before W1: a ring for this sleep must stay */
 	struct board_slot *slot = &rendezvous_board()->slots[waiter->slot];
 	atomic_store_explicit(&slot->spinning, 0, memory_order_relaxed);
-	atomic_store(&slot->asleep, atomic_fetch_add(&slot->sleeps, 1) + 1); /* W1 */
+	/* Threads that share an epoll set share its slot: each sleep of each has a number of its own. */
+	atomic_store(&slot->asleep, atomic_fetch_add_explicit(&slot->sleeps, 1, memory_order_relaxed) + 1); /* W1 */
 	COUNT_SHARED(nn_state->totals.sleeps, 1);
+	return emptied;
 }
 
 void waiter_wakes(const struct waiter *waiter)
 {
-	if (waiter->slot >= 0)
+	if (has_slot(waiter))
 		atomic_store_explicit(&rendezvous_board()->slots[waiter->slot].asleep, 0, memory_order_relaxed);
 }
 
 uint64_t waiter_mark(const struct waiter *waiter)
 {
-	return waiter->slot < 0 ? 0 : atomic_load(&rendezvous_board()->slots[waiter->slot].asleep);
+	return has_slot(waiter) ? atomic_load(&rendezvous_board()->slots[waiter->slot].asleep) : 0;
 }
 
 void waiter_unmark(const struct waiter *waiter, uint64_t mark)
 {
-	if (waiter->slot >= 0)
+	if (has_slot(waiter))
 		atomic_compare_exchange_strong(&rendezvous_board()->slots[waiter->slot].asleep, &mark, 0);
 }
 
 void waiter_hush(const struct waiter *waiter)
 {
-	char nothing[64];
-	if (waiter->bell < 0)
-		return;
-	COUNT_SHARED(nn_state->totals.doorbells_heard, 1);
-	/* An eventfd is empty after one read; a socket may hold a datagram for every peer that rang. */
-	while (sys_call3(SYS_read, waiter->bell, nothing, sizeof nothing) >= 0 && waiter->own_bell)
-		;
+	if (has_slot(waiter))
+		bell_hush((unsigned)waiter->slot);
 }
 
-static void ring_datagram(const struct board *board, unsigned slot)
+void waiter_heard(const struct waiter *waiter)
 {
-	static int voice = -1; /* one unbound socket of this process speaks to all */
-	if (voice < 0 || nn_kind_of(voice) != NN_HIDDEN) {
-		int fd = hidden_take((int)sys_call3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-		if (fd < 0)
-			return;
-		voice = fd;
-	}
-	struct sockaddr_un address;
-	socklen_t length = bell_name(&address, board, slot);
-	/* A full queue has been rung already. */
-	sys_call6(SYS_sendto, voice, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, &address, length);
+	if (!has_slot(waiter))
+		return;
+	COUNT_SHARED(nn_state->totals.doorbells_heard, 1);
+	bell_heard((unsigned)waiter->slot);
+}
+
+void waiter_settle(const struct waiter *waiter)
+{
+	if (has_slot(waiter))
+		bell_settle((unsigned)waiter->slot);
 }
 
 void waiter_ring_own(const struct waiter *waiter)
 {
-	const uint64_t one = 1;
-	if (waiter->slot < 0)
-		return;
-	if (waiter->own_bell)
-		ring_datagram(rendezvous_board(), (unsigned)waiter->slot);
-	else
-		sys_call3(SYS_write, waiter->bell, &one, sizeof one);
+	if (has_slot(waiter))
+		bell_ring_own((unsigned)waiter->slot);
 }
 
 static void ring_slot(struct nn_pair *pair, unsigned slot)
@@ -211,12 +166,8 @@ static void ring_slot(struct nn_pair *pair, unsigned slot)
 	if (!asleep || atomic_exchange_explicit(&pair->rung[slot], asleep, memory_order_relaxed) == asleep)
 		return;
 	COUNT_SHARED(nn_state->totals.doorbells_rung, 1);
-	if (slot < BOARD_BELLS) {
-		const uint64_t one = 1;
-		sys_call3(SYS_write, pair->bells[slot], &one, sizeof one);
-	} else {
-		ring_datagram(pair->peer_board, slot);
-	}
+	if (!bell_ring(pair, slot))
+		atomic_store_explicit(&pair->rung[slot], 0, memory_order_relaxed);
 }
 
 void doorbell_ring(struct nn_pair *pair, const struct end_block *peer)

@@ -24,14 +24,17 @@
 struct nn_pair;
 
 struct waiter {
-	int slot;     /* -1: none; sleeps must be short */
-	int bell;     /* readable when rung; -1: none */
-	bool own_bell; /* the bell is a datagram socket of this waiter's, closed with it */
+	int slot;    /* -1: none; sleeps must be short */
+	int process; /* that took it: a child forked while it was held has no right to it */
 };
 
 /* Takes a free slot of this process's board. Without a board or free slot waiter->slot is -1. */
 void waiter_take(struct waiter *waiter, uint32_t self);
 void waiter_drop(struct waiter *waiter);
+
+/* What is readable when a peer has rung, to be asked for before the waiter falls asleep. It stays open when the waiter is dropped: take it out
+ * of what lives longer. -1: none; sleeps must be short. */
+int waiter_bell(const struct waiter *waiter);
 
 /* Only marks the waiter as spinning (for the machine-wide bound), resp. not. */
 void waiter_spins(const struct waiter *waiter, uint64_t now);
@@ -40,14 +43,19 @@ void waiter_spins(const struct waiter *waiter, uint64_t now);
 bool waiter_attach(const struct waiter *waiter, struct end_block *own);
 void waiter_detach(const struct waiter *waiter, struct end_block *own);
 
-/* W1. The caller looks again before it sleeps. */
-void waiter_falls_asleep(const struct waiter *waiter);
+/* W1. The caller looks again before it sleeps. Empties the bell if it was heard since: true, and rings for others who sleep
+ * on it are gone as well. */
+bool waiter_falls_asleep(const struct waiter *waiter);
 void waiter_wakes(const struct waiter *waiter);
 
 /* The number of the current sleep, 0 while awake; and awake again unless a newer sleep has begun since. For waiters shared by threads. */
 uint64_t waiter_mark(const struct waiter *waiter);
 void waiter_unmark(const struct waiter *waiter, uint64_t mark);
-void waiter_hush(const struct waiter *waiter); /* empties the bell */
+
+/* The bell was found readable: it is emptied before the next sleep, or by waiter_settle. See the rule in bell.h. */
+void waiter_heard(const struct waiter *waiter);
+void waiter_settle(const struct waiter *waiter);
+void waiter_hush(const struct waiter *waiter); /* empties it in any case */
 
 /* Rings one's own bell. */
 void waiter_ring_own(const struct waiter *waiter);

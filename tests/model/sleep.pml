@@ -15,7 +15,7 @@
  *   HEAD      end_block.head                      reader
  *   ASLEEP_R  board_slot.asleep of the reader     reader: 0 awake, else the number of this sleep
  *   ASLEEP_W  board_slot.asleep of the writer     writer
- *   bell[]    the doorbell, an eventfd: stays rung until it is answered
+ *   bell[]    the doorbell: stays rung until it is answered
  *   tcp_end[] TCP is readable: FIN or reset; wakes like a doorbell (one sleeps on both)
  *
  * Rules

@@ -8,6 +8,7 @@
     peers.py pingpong ADDRESS PORT ROUNDS
     peers.py hold ADDRESS PORT KIND   some traffic, then prints "READY", and idles until SIGTERM
     peers.py short ADDRESS PORT CONNECTIONS
+    peers.py flood                    fills doorbells as anybody can, until SIGTERM; prints how often it filled one
 
 A message is 8 bytes of length and so many bytes; the reply is the SHA-256 of them, and they themselves, reversed.
 """
@@ -15,6 +16,7 @@ import asyncio
 import hashlib
 import os
 import random
+import select
 import selectors
 import signal
 import socket
@@ -146,6 +148,53 @@ def serve_selectors(address):
             selector.modify(sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if send else 0), key.data)
 
 
+def serve_crew(address):
+    """Four threads sleep in one epoll set, edge-triggered, and take one event at a time. A socket that two of them are told of is
+    served by one after the other."""
+    listener = listen(address)
+    crew = select.epoll()
+    once = select.EPOLLIN | select.EPOLLET | select.EPOLLONESHOT
+    conversations = {}
+
+    def serve(fd):
+        sock, got, turn = conversations[fd]
+        with turn:
+            if sock.fileno() == fd:
+                go_on(sock, got)
+
+    def go_on(sock, got):
+        try:
+            while True:
+                part = sock.recv(1 << 16)
+                if not part:
+                    sock.close()
+                    return
+                got += part
+                while len(got) >= 8 and len(got) >= 8 + struct.unpack("!Q", got[:8])[0]:
+                    size = 8 + struct.unpack("!Q", got[:8])[0]
+                    sock.setblocking(True)
+                    sock.sendall(reply_to(bytes(got[8:size])))
+                    sock.setblocking(False)
+                    del got[:size]
+        except BlockingIOError:
+            crew.modify(sock, once)
+        except ConnectionError:
+            sock.close()
+
+    def worker():
+        while True:
+            for fd, _ in crew.poll(-1, 1):
+                serve(fd)
+    for _ in range(4):
+        threading.Thread(target=worker, daemon=True).start()
+    announce(listener.getsockname()[1])
+    while True:
+        sock, _ = listener.accept()
+        sock.setblocking(False)
+        conversations[sock.fileno()] = sock, bytearray(), threading.Lock()
+        crew.register(sock, once)
+
+
 def children_until_term(make, count):
     children = []
     for _ in range(count):
@@ -237,7 +286,7 @@ SERVERS = {
     "threading": lambda a: serve_socketserver(socketserver.ThreadingTCPServer, a),
     "forking": lambda a: serve_socketserver(socketserver.ForkingTCPServer, a),
     "asyncio": serve_asyncio, "selectors": serve_selectors, "prefork": serve_prefork, "reuseport": serve_reuseport,
-    "handover": serve_handover, "subprocess": serve_subprocess,
+    "handover": serve_handover, "subprocess": serve_subprocess, "crew": serve_crew,
 }
 
 
@@ -314,6 +363,30 @@ def short(address, port, count):
             exchange(sock, b"hello")
 
 
+def flood():
+    """Fills every doorbell of this network namespace, and rests a little, so that some are full while nobody sends to them."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    filled = 0
+
+    def stop(*_):
+        print(filled, flush=True)
+        os._exit(0)
+    signal.signal(signal.SIGTERM, stop)
+    while True:
+        with open("/proc/net/unix", encoding="ascii", errors="replace") as file:
+            names = [line.split()[-1] for line in file if "@notnets1/w/" in line]
+        for name in names:
+            try:
+                while True:
+                    sock.sendto(b"", socket.MSG_DONTWAIT, "\0" + name[1:])
+            except BlockingIOError:
+                filled += 1
+            except OSError:
+                pass
+        time.sleep(0.003)
+
+
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     what, *words = sys.argv[1:]
@@ -321,6 +394,8 @@ def main():
         SERVERS[words[0]](words[1] if len(words) > 1 else "127.0.0.1")
     elif what == "inherited":
         converse(socket.socket(fileno=os.dup(0)))
+    elif what == "flood":
+        flood()
     elif what == "hold":
         hold(words[0], int(words[1]), words[2])
     else:

@@ -348,7 +348,7 @@ static void test_too_many_refusals(void **state)
 }
 
 /* The true peer sends rubbish for memory. */
-enum rubbish { GOOD, WRONG_MAJOR, NO_MEMORY, FEW_FDS, REGION_NOT_MEMORY, REGION_UNSEALED, BOARD_IS_REGION, BELLS_ARE_PIPES, END_TOO_HIGH,
+enum rubbish { GOOD, WRONG_MAJOR, NO_MEMORY, FEW_FDS, REGION_NOT_MEMORY, REGION_UNSEALED, BOARD_IS_REGION, END_TOO_HIGH,
 	WRONG_COOKIE, RUBBISH_KINDS };
 
 static void rubbish_peer(enum rubbish kind, const struct sockaddr_in6 *to, socklen_t length)
@@ -400,9 +400,6 @@ static void rubbish_peer(enum rubbish kind, const struct sockaddr_in6 *to, sockl
 	case BOARD_IS_REGION:
 		fds[FD_BOARD] = fds[FD_REGION];
 		break;
-	case BELLS_ARE_PIPES:
-		fds[FD_BELLS + 5] = pipes[1];
-		break;
 	case END_TOO_HIGH:
 		message.end = UINT32_MAX;
 		break;
@@ -446,8 +443,8 @@ static void test_rubbish_memory(void **state)
 		} else {
 			assert_int_equal(stream->phase, STREAM_ALONE);
 			assert_int_equal(stream->stay_reason, kind == WRONG_MAJOR ? NN_REASON_VERSION : NN_REASON_UNPROVEN);
-			/* At most a pair of mine, kept till the peer is seen to be dead: its memory, the peer's bells. */
-			assert_true(host_fd_count() <= fds + 1 + (kind >= END_TOO_HIGH ? BOARD_BELLS : 0));
+			/* At most a pair of mine, kept till the peer is seen to be dead: its memory, what rings the peer. */
+			assert_true(host_fd_count() <= fds + 1 + (kind >= END_TOO_HIGH));
 		}
 		host_close(stream);
 		assert_int_equal(host_join(child), 0);
