@@ -116,7 +116,7 @@ bool write_all(int fd, size_t size)
 static int usage(FILE *out, int code)
 {
 	fputs("usage: pingpong serve|load (--port N | --unix PATH) [--mode blocking|epoll|stream|short]\n"
-	      "                [--size BYTES] [--seconds S] [--connections N]\n",
+	      "                [--size BYTES] [--seconds S] [--connections N] [--idle N]\n",
 		out);
 	return code;
 }
@@ -130,6 +130,7 @@ int main(int argc, char **argv)
 		{"size", 1, NULL, 's'},
 		{"seconds", 1, NULL, 't'},
 		{"connections", 1, NULL, 'c'},
+		{"idle", 1, NULL, 'i'},
 		{"help", 0, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
@@ -156,6 +157,9 @@ int main(int argc, char **argv)
 			break;
 		case 'c':
 			opt.connections = atoi(optarg);
+			break;
+		case 'i':
+			opt.idle = atoi(optarg);
 			break;
 		case 'h':
 			return usage(stdout, 0);

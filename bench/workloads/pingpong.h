@@ -16,6 +16,7 @@ struct options {
 	const char *path; /* of an AF_UNIX socket, or NULL for TCP */
 	int port;
 	int connections;
+	int idle; /* epoll: connections beside those, which have talked and are silent now */
 	size_t size;
 	double seconds;
 };

@@ -9,11 +9,12 @@ class Pingpong(Workload):
     program = "pingpong.c"
     built = ("pingpong", "limit")
 
-    def __init__(self, name, what, mode, size, connections=1, limit=None, metrics=(RATE, P50, P99)):
+    def __init__(self, name, what, mode, size, connections=1, limit=None, metrics=(RATE, P50, P99), idle=0):
         self.name, self.what, self.metrics = name, what, metrics
         self.mode, self.size, self.connections, self.limit = mode, size, connections, limit
         self.families = ("limit", "tcp", "uds") if limit else ("tcp", "uds")
         self.may_stay = mode == "short"
+        self.idle = idle
 
     def _command(self, place, role):
         where = ["--unix", place.path] if place.family == "uds" else ["--port", str(place.port)]
@@ -26,13 +27,15 @@ class Pingpong(Workload):
         if place.family == "limit":
             return [os.path.join(place.build, "bench/limit"), "--mode", self.limit, "--size", str(self.size),
                     "--seconds", str(seconds)]
-        return self._command(place, "load") + ["--seconds", str(seconds), "--connections", str(self.connections)]
+        return self._command(place, "load") + ["--seconds", str(seconds), "--connections", str(self.connections),
+                                              "--idle", str(self.idle)]
 
 
 WORKLOADS = (
     Pingpong("pingpong", "64 B, blocking send and recv", "blocking", 64, limit="pingpong"),
     Pingpong("pingpong-epoll", "64 B, edge-triggered epoll", "epoll", 64, limit="pingpong"),
     Pingpong("pingpong-epoll-c16", "64 B, edge-triggered epoll, 16 connections", "epoll", 64, connections=16),
+    Pingpong("pingpong-idle-4000", "64 B, edge-triggered epoll, 4000 idle connections beside it", "epoll", 64, idle=4000),
     Pingpong("oneway-64", "64 B writes, one way", "stream", 64, limit="stream", metrics=(RATE,)),
     Pingpong("bulk-1m", "1 MiB writes, one way", "stream", 1 << 20, limit="stream", metrics=(GIGABYTES,)),
     Pingpong("short", "connect, 64 B echo, close", "short", 64),

@@ -29,12 +29,7 @@ static void say(struct nn_stream *stream, uint64_t flags)
 	enum lock_outcome lock = tx_lock(stream);
 	atomic_fetch_or(&stream->own->tx_flags, flags); /* after the tail: pairs with drained() in pull.c */
 	tx_unlock(stream, lock);
-	if (atomic_load_explicit(&stream->peer->rx_flags, memory_order_relaxed) & END_WANT_ACTIVITY) {
-		uint32_t group = stream->own_end / ACTIVITY_GROUP;
-		atomic_fetch_add(&stream->pair->own->activity[group], 1);
-		atomic_fetch_add(&stream->pair->own->activity_top[group / ACTIVITY_GROUP], 1);
-	}
-	doorbell_ring(stream->pair, stream->peer);
+	stream_tell(stream);
 }
 
 /* How long a stream that ends waits for the kernel to take what the peer wants by TCP. */
@@ -286,6 +281,7 @@ long nn_shutdown(int fd, int how)
 		atomic_store(&stream->rx_shut, 1);
 		epoll_stream_moved(stream);
 	}
+	epoll_stream_touched(stream);
 	stream_put(stream);
 	return outcome;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "shim/core/active.h"
 #include "shim/core/process.h"
 #include "shim/core/raw.h"
 #include "shim/core/set.h"
@@ -68,17 +69,20 @@ bool reg_manage(struct nn_reg *reg)
 {
 	struct nn_stream *stream = stream_at(reg->stream);
 	struct nn_set *set = set_at(reg->set);
+	enum lock_outcome lock = lock_take(&set->lock, nn_self());
 	if (reg->managed) {
 		atomic_fetch_or(&stream->kernel_news, EPOLLIN | EPOLLOUT);
+		active_heat(set, reg);
+		lock_drop(&set->lock, lock);
 		kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, managed_events(stream), key_of(reg_index(reg)));
 		return true;
 	}
-	enum lock_outcome lock = lock_take(&set->lock, nn_self());
 	bool done = set_gets_bell(set) && room_for_managed(set) && (set->blind || waiter_attach(&set->waiter, stream->own));
 	if (done) {
 		reg->managed = reg->fresh = true;
 		reg->place = set->managed_count;
 		set->managed[set->managed_count++] = reg_index(reg);
+		active_add(set, reg);
 		if (set->items)
 			set->items--;
 		atomic_fetch_or(&stream->kernel_news, EPOLLIN | EPOLLOUT);
@@ -115,12 +119,15 @@ bool epoll_stream_can_move(struct nn_stream *stream)
 
 static void describe(struct nn_reg *reg, const struct epoll_event *event)
 {
-	enum lock_outcome lock = lock_take(&set_at(reg->set)->lock, nn_self());
+	struct nn_set *set = set_at(reg->set);
+	enum lock_outcome lock = lock_take(&set->lock, nn_self());
 	reg->events = event->events;
 	reg->data = event->data.u64;
 	reg->disabled = false;
 	reg->fresh = true;
-	lock_drop(&set_at(reg->set)->lock, lock);
+	if (reg->managed)
+		active_heat(set, reg);
+	lock_drop(&set->lock, lock);
 }
 
 /* The stream's registration changes with the kernel's. Under the table's lock; the kernel has agreed. False: nobody would tell

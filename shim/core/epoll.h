@@ -6,6 +6,8 @@
 
 /* A direction of the stream has moved, or is about to be ready: its registrations are adapted. */
 void epoll_stream_moved(struct nn_stream *stream);
+/* Something was done to the stream here that readiness depends on. */
+void epoll_stream_touched(struct nn_stream *stream);
 /* May the stream leave the kernel's epoll sets to us? */
 bool epoll_stream_can_move(struct nn_stream *stream);
 /* The last descriptor is closed: its registrations are gone from the kernel. */

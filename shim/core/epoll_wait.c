@@ -2,6 +2,7 @@
 /* epoll_wait: collect from memory, spin, sleep in the kernel. Theory in set.h. */
 #include <errno.h>
 
+#include "shim/core/active.h"
 #include "shim/core/clock.h"
 #include "shim/core/epoll.h"
 #include "shim/core/process.h"
@@ -106,11 +107,11 @@ static uint32_t reg_events(struct nn_reg *reg, bool peek)
 	return mask;
 }
 
-/* What is due on the stream of the managed registration at `place`. Under the set's lock, which is let go meanwhile: afterwards another
- * registration may be there, or none. False: not now. */
-static bool service(struct nn_set *set, uint32_t place)
+/* What is due on the registration's stream. Under the set's lock, which is let go meanwhile: afterwards the registration may be gone. False:
+ * not now. */
+static bool service(struct nn_set *set, const struct nn_reg *reg)
 {
-	uint32_t index = reg_at(set->managed[place])->stream;
+	uint32_t index = reg->stream;
 	if (!stream_due(stream_at(index)))
 		return true;
 	lock_drop(&set->lock, LOCK_TAKEN);
@@ -122,45 +123,94 @@ static bool service(struct nn_set *set, uint32_t place)
 	return served;
 }
 
-/* Moves up to `max` ready registrations into `events`. *unsure: look again before sleeping. */
-static int collect(struct nn_set *set, struct epoll_event *events, int max, bool *unsure)
+/* The events to report now, 0: none. The registration has been reported by that. */
+static uint32_t report(struct nn_reg *reg)
+{
+	uint32_t mask = reg_events(reg, false);
+	if (mask && (reg->events & EPOLLONESHOT))
+		reg->disabled = true;
+	return mask;
+}
+
+static int collect_all(struct nn_set *set, struct epoll_event *events, int max, bool *unsure)
 {
 	int count = 0;
-	*unsure = false;
-	if (!set->managed_count)
-		return 0;
-	enum lock_outcome lock = lock_take(&set->lock, nn_self());
 	uint32_t at = set->cursor;
-	for (uint32_t i = 0; i < set->managed_count && count < max && lock == LOCK_TAKEN; i++, at++) {
+	for (uint32_t i = 0; i < set->managed_count && count < max; i++, at++) {
 		if (at >= set->managed_count)
 			at = 0;
-		*unsure |= !service(set, at);
+		*unsure |= !service(set, reg_at(set->managed[at]));
 		if (at >= set->managed_count)
 			continue;
 		struct nn_reg *reg = reg_at(set->managed[at]);
-		uint32_t mask = reg_events(reg, false);
-		if (!mask)
-			continue;
-		if (reg->events & EPOLLONESHOT)
-			reg->disabled = true;
-		events[count].events = mask;
-		events[count++].data.u64 = reg->data;
+		events[count].events = report(reg);
+		events[count].data.u64 = reg->data;
+		count += events[count].events != 0;
 	}
 	if (count == max)
 		set->cursor = at; /* the others are served first the next time */
+	return count;
+}
+
+/* Of a large set: only those that may have news. What is ready by level stays in the queue, behind the others. */
+static int collect_active(struct nn_set *set, struct epoll_event *events, int max, bool *unsure)
+{
+	int count = 0;
+	for (uint32_t left = active_look(set); left && count < max; left--) {
+		struct nn_reg *reg = active_take(set);
+		if (!reg)
+			continue;
+		bool served = service(set, reg);
+		*unsure |= !served;
+		if (!reg->in_use || !reg->managed || !reg->hot || reg->set != set_index(set))
+			continue;
+		uint32_t mask = report(reg);
+		if (!served || (mask && !(reg->events & (EPOLLET | EPOLLONESHOT))) || stream_due(stream_at(reg->stream)))
+			active_keep(set, reg);
+		else
+			active_cool(reg);
+		if (!mask)
+			continue;
+		events[count].events = mask;
+		events[count++].data.u64 = reg->data;
+	}
+	return count;
+}
+
+/* Moves up to `max` ready registrations into `events`. *unsure: look again before sleeping. */
+static int collect(struct nn_set *set, struct epoll_event *events, int max, bool *unsure)
+{
+	*unsure = false;
+	if (!set->managed_count)
+		return 0;
+	int count = 0;
+	enum lock_outcome lock = lock_take(&set->lock, nn_self());
+	if (lock == LOCK_TAKEN)
+		count = set->active ? collect_active(set, events, max, unsure) : collect_all(set, events, max, unsure);
 	lock_drop(&set->lock, lock);
 	return count;
+}
+
+/* Those that are to be looked at, by number; NULL: gone since. */
+static struct nn_reg *nth(struct nn_set *set, uint32_t at)
+{
+	if (set->active)
+		return active_peek(set, at);
+	return at < set->managed_count ? reg_at(set->managed[at]) : NULL;
 }
 
 static bool any_ready(struct nn_set *set)
 {
 	bool any = false;
 	enum lock_outcome lock = lock_take(&set->lock, nn_self());
-	for (uint32_t i = 0; i < set->managed_count && !any; i++) {
-		if (lock == LOCK_TAKEN)
-			any = !service(set, i);
-		if (i < set->managed_count)
-			any |= reg_events(reg_at(set->managed[i]), true) != 0;
+	uint32_t count = set->active ? active_look(set) : set->managed_count;
+	for (uint32_t i = 0; i < count && !any; i++) {
+		struct nn_reg *reg = nth(set, i);
+		if (reg && lock == LOCK_TAKEN) {
+			any = !service(set, reg);
+			reg = nth(set, i);
+		}
+		any |= reg && reg_events(reg, true);
 	}
 	lock_drop(&set->lock, lock);
 	return any;
@@ -239,6 +289,7 @@ static int sift(struct nn_set *set, struct epoll_event *events, int count, bool 
 		}
 		struct nn_stream *stream = stream_at(reg->stream);
 		uint32_t what = events[i].events;
+		active_heat(set, reg);
 		atomic_fetch_or(&stream->kernel_news, what);
 		bool knew = atomic_load(&stream->kernel_hup) || (peer_tx_flags(stream) & END_FIN);
 		bool had_error = atomic_load(&stream->error) || (peer_tx_flags(stream) & END_RESET);

@@ -8,6 +8,7 @@
 #include <linux/tcp.h>
 #include <string.h>
 
+#include "shim/core/epoll.h"
 #include "shim/core/process.h"
 #include "shim/core/raw.h"
 #include "shim/core/switch.h"
@@ -88,14 +89,16 @@ void nn_setsockopt(int fd, int level, int option, const void *value, socklen_t l
 	int number = 0;
 	if (value)
 		memcpy(&number, value, length < sizeof number ? length : sizeof number);
-	if (level == SOL_SOCKET && option == SO_RCVLOWAT)
+	if (level == SOL_SOCKET && option == SO_RCVLOWAT) {
 		atomic_store(&stream->lowat, number > 0 ? number : number < 0 ? INT32_MAX : 1);
-	else if (level == IPPROTO_TCP && option == OPT_TCP_INQ)
+		epoll_stream_touched(stream);
+	} else if (level == IPPROTO_TCP && option == OPT_TCP_INQ) {
 		stream->want_inq = number;
-	else
+	} else {
 		for (size_t i = 0; i < sizeof kernel_only / sizeof *kernel_only; i++)
 			if (kernel_only[i].level == level && kernel_only[i].name == option && number)
 				stream_outside(stream, NN_REASON_OPTION, OUTSIDE_BOTH);
+	}
 	stream_put(stream);
 }
 

@@ -22,7 +22,7 @@ static void give_room(struct nn_stream *stream, uint64_t head)
 {
 	uint64_t space_at = atomic_load(&stream->peer->space_at);
 	if (space_at && head >= space_at)
-		doorbell_ring(stream->pair, stream->peer);
+		stream_tell(stream);
 }
 
 /* Up to `to->left` bytes of the current ring segment. */

@@ -126,21 +126,6 @@ static size_t ring_write(struct nn_stream *stream, struct cursor *from)
 	return total;
 }
 
-static void note_activity(struct nn_stream *stream)
-{
-	if (!(atomic_load_explicit(&stream->peer->rx_flags, memory_order_relaxed) & END_WANT_ACTIVITY))
-		return;
-	uint32_t group = stream->own_end / ACTIVITY_GROUP;
-	atomic_fetch_add(&stream->pair->own->activity[group], 1);
-	atomic_fetch_add(&stream->pair->own->activity_top[group / ACTIVITY_GROUP], 1);
-}
-
-static void tell(struct nn_stream *stream)
-{
-	note_activity(stream);
-	doorbell_ring(stream->pair, stream->peer);
-}
-
 /* The peer will not read on from a ring: it closed, died, or asked for TCP. -> true: the direction may have moved. */
 static bool serve_peer(struct nn_stream *stream)
 {
@@ -217,13 +202,15 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 		if (count) {
 			*sent += count;
 			COUNT(stream->shown->tx.ring_bytes, count);
-			tell(stream);
+			stream_tell(stream);
 		}
 		if (!from->left)
 			return RING_DONE;
 		if (!tx_taken(stream))
 			continue;
 		if (stream_nonblocking(stream, flags)) {
+			if (tx_news(stream))
+				continue; /* room that came before we had said that we wait for it: nobody will tell us of that */
 			if (!*sent)
 				*error = -EAGAIN;
 			return RING_DONE;

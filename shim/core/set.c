@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "shim/core/active.h"
 #include "shim/core/epoll.h"
 #include "shim/core/process.h"
 #include "shim/core/sys.h"
@@ -81,6 +82,7 @@ struct nn_reg *reg_new(struct nn_stream *stream, struct nn_set *set, int fd)
 /* Out of the set's list of managed ones. Under the set's lock. */
 static void forget_managed(struct nn_set *set, struct nn_reg *reg)
 {
+	active_remove(set, reg);
 	uint32_t last = set->managed[--set->managed_count];
 	set->managed[reg->place] = last;
 	regs[last].place = reg->place;
@@ -182,6 +184,7 @@ void epoll_set_closed(uint32_t index)
 			sys_call4(SYS_epoll_ctl, set->epfd, EPOLL_CTL_DEL, waiter_bell(&set->waiter), NULL);
 			waiter_drop(&set->waiter);
 		}
+		active_end(set);
 		set->in_use = false;
 	} else if (set->in_use && nn_kind_of(set->epfd) != NN_SET) {
 		for (int fd = 0; fd < fd_top(); fd++)
@@ -200,6 +203,21 @@ void epoll_stream_gone(struct nn_stream *stream)
 	enum lock_outcome lock = lock_take(&table_lock, nn_self());
 	while (atomic_load(&stream->regs))
 		reg_free(&regs[atomic_load(&stream->regs) - 1]);
+	lock_drop(&table_lock, lock);
+}
+
+void epoll_stream_touched(struct nn_stream *stream)
+{
+	if (!atomic_load(&stream->regs))
+		return;
+	enum lock_outcome lock = lock_take(&table_lock, nn_self());
+	for (uint32_t at = atomic_load(&stream->regs); at; at = regs[at - 1].next) {
+		struct nn_set *set = &sets[regs[at - 1].set];
+		enum lock_outcome inner = lock_take(&set->lock, nn_self());
+		if (regs[at - 1].managed)
+			active_heat(set, &regs[at - 1]);
+		lock_drop(&set->lock, inner);
+	}
 	lock_drop(&table_lock, lock);
 }
 

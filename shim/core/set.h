@@ -35,6 +35,8 @@ struct nn_reg {
 	uint32_t events;
 	uint64_t data;
 	uint32_t next;  /* of the same stream, 1 + index */
+	bool hot;       /* of a large set: see active.h, as for the next two */
+	uint32_t watched, group_next;
 	uint32_t place; /* in set->managed */
 	/* What the last report had seen. */
 	uint64_t seen_tail, seen_flags;
@@ -58,6 +60,7 @@ struct nn_set {
 	uint64_t looked;   /* ticks at the last look into the kernel */
 	uint32_t hurried;  /* collections since */
 	uint32_t nested[4], nested_count; /* sets in this one */
+	struct active *active; /* of a large set, else NULL */
 };
 
 extern _Atomic uint32_t table_lock;

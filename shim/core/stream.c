@@ -322,6 +322,16 @@ void stream_look(struct nn_stream *stream)
 		atomic_store(&stream->error, ECONNRESET);
 }
 
+void stream_tell(struct nn_stream *stream)
+{
+	if (atomic_load(&stream->peer->rx_flags) & END_WANT_ACTIVITY) {
+		uint32_t group = stream->own_end / ACTIVITY_GROUP;
+		atomic_fetch_add(&stream->pair->own->activity[group], 1);
+		atomic_fetch_add(&stream->pair->own->activity_top[group / ACTIVITY_GROUP], 1);
+	}
+	doorbell_ring(stream->pair, stream->peer);
+}
+
 int stream_take_error(struct nn_stream *stream)
 {
 	int error = atomic_exchange(&stream->error, 0);

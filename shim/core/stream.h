@@ -156,6 +156,9 @@ void stream_farewell(struct nn_stream *stream);
 /* The stream stays on TCP for good. */
 void stream_alone(struct nn_stream *stream, enum nn_reason reason);
 
+/* After publishing for the peer (tail, head, flags, epoch): counts it, for large epoll sets, and wakes who sleeps. */
+void stream_tell(struct nn_stream *stream);
+
 /* Asks the kernel about FIN and RST; sets kernel_hup and error. */
 void stream_look(struct nn_stream *stream);
 

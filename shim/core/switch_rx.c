@@ -219,7 +219,7 @@ static bool ask_outside(struct nn_stream *stream)
 	 */
 	if (!stream->rx_ring || (atomic_load(&stream->peer->tail) == head && atomic_load(&own->frozen) == head))
 		return rx_segment_end(stream) == UINT64_MAX && !stream->rx_skip;
-	doorbell_ring(stream->pair, stream->peer);
+	stream_tell(stream);
 	return false;
 }
 

@@ -183,7 +183,7 @@ void tx_down(struct nn_stream *stream, enum nn_reason reason, bool for_good)
 	publish(stream, atomic_load_explicit(&stream->own->tail, memory_order_relaxed), SEGMENT_OUTSIDE);
 	atomic_store_explicit(&stream->raw_tx, 0, memory_order_release);
 	epoll_stream_moved(stream);
-	doorbell_ring(stream->pair, stream->peer);
+	stream_tell(stream);
 }
 
 void tx_serve_outside(struct nn_stream *stream)
@@ -240,7 +240,7 @@ bool tx_replay_more(struct nn_stream *stream)
 	leave_ring(stream, NN_REASON_PEER, true);
 	atomic_store_explicit(&stream->raw_tx, 0, memory_order_release);
 	epoll_stream_moved(stream);
-	doorbell_ring(stream->pair, stream->peer);
+	stream_tell(stream);
 	return true;
 }
 
