@@ -86,7 +86,8 @@ struct board {
 #define END_SEGMENTS 4u
 #define END_ATTACH 8u
 #define REGION_ENDS 16384u
-#define ACTIVITY_GROUP 64u /* ends counted by one activity word */
+#define ACTIVITY_GROUP 8u /* ends counted by one activity word */
+#define ACTIVITY_FAN 64u  /* activity words counted by one of the top */
 
 /* Where a segment lies: 0 = outside; else ring offset | log2(ring bytes). Rings are page-aligned powers of two. */
 #define SEGMENT_OUTSIDE 0ull
@@ -138,15 +139,15 @@ struct end_block {
 };
 
 #define ACTIVITY_WORDS (REGION_ENDS / ACTIVITY_GROUP)
-#define ACTIVITY_TOP_WORDS ((ACTIVITY_WORDS + ACTIVITY_GROUP - 1) / ACTIVITY_GROUP)
+#define ACTIVITY_TOP_WORDS ((ACTIVITY_WORDS + ACTIVITY_FAN - 1) / ACTIVITY_FAN)
 
 /* The fixed part of a region; rings follow at REGION_RINGS. */
 struct region {
 	struct arena_header header;
 	/* Writer: owner. Counts what the owner published for ends of which the peer asked END_WANT_ACTIVITY: for every group
-	 * of 64 ends one word, for every 64 groups a word of `activity_top`. A reader that finds a word unchanged knows
+	 * of ACTIVITY_GROUP ends one word, for every ACTIVITY_FAN of those a word of `activity_top`. A reader that finds a word unchanged knows
 	 * that none of its ends has news. */
-	alignas(ARENA_LINE) _Atomic uint64_t activity_top[8];
+	alignas(ARENA_LINE) _Atomic uint64_t activity_top[ACTIVITY_TOP_WORDS];
 	alignas(ARENA_PAGE) _Atomic uint64_t activity[ACTIVITY_WORDS];
 	alignas(ARENA_PAGE) struct end_block ends[REGION_ENDS];
 };
@@ -180,7 +181,7 @@ ARENA_ASSERT_AT(struct end_block, attach, 216);
 ARENA_ASSERT_AT(struct end_block, tx_lock, 256);
 ARENA_ASSERT_AT(struct region, activity_top, 128);
 ARENA_ASSERT_AT(struct region, activity, 4096);
-ARENA_ASSERT_AT(struct region, ends, 8192);
+ARENA_ASSERT_AT(struct region, ends, 20480);
 _Static_assert(sizeof(struct arena_header) == 128, "header");
 _Static_assert(sizeof(struct board_slot) == 64, "slot");
 _Static_assert(sizeof(struct end_block) == 512, "end block");

@@ -35,7 +35,7 @@ WORKLOADS = (
     Pingpong("pingpong", "64 B, blocking send and recv", "blocking", 64, limit="pingpong"),
     Pingpong("pingpong-epoll", "64 B, edge-triggered epoll", "epoll", 64, limit="pingpong"),
     Pingpong("pingpong-epoll-c16", "64 B, edge-triggered epoll, 16 connections", "epoll", 64, connections=16),
-    Pingpong("pingpong-idle-4000", "64 B, edge-triggered epoll, 4000 idle connections beside it", "epoll", 64, idle=4000),
+    Pingpong("pingpong-idle-1000", "64 B, edge-triggered epoll, 1000 idle connections beside it", "epoll", 64, idle=1000),
     Pingpong("oneway-64", "64 B writes, one way", "stream", 64, limit="stream", metrics=(RATE,)),
     Pingpong("bulk-1m", "1 MiB writes, one way", "stream", 1 << 20, limit="stream", metrics=(GIGABYTES,)),
     Pingpong("short", "connect, 64 B echo, close", "short", 64),

@@ -203,7 +203,7 @@ static void look_at(struct nn_set *set, struct watched *watched)
 		if (top == watched->seen_top[t])
 			continue;
 		watched->seen_top[t] = top;
-		for (uint32_t group = t * ACTIVITY_GROUP; group < (t + 1) * ACTIVITY_GROUP && group < ACTIVITY_WORDS; group++) {
+		for (uint32_t group = t * ACTIVITY_FAN; group < (t + 1) * ACTIVITY_FAN && group < ACTIVITY_WORDS; group++) {
 			uint64_t word = atomic_load(&peer->activity[group]);
 			if (word == watched->seen[group])
 				continue;

@@ -2,8 +2,8 @@
 /*
  * Which registrations of a large epoll set may have news, so that a wait costs the same with ten idle streams and with ten thousand.
  *
- * Peers count what they publish for ends that want it (END_WANT_ACTIVITY): a word for each 64 ends of a region, and above that a word for
- * each 64 of those. A set that has grown large keeps, for each pair of processes, what it has seen of these words, and lists of
+ * Peers count what they publish for ends that want it (END_WANT_ACTIVITY): a word for each few ends of a region, and above that a word for
+ * many of those (format.h). A set that has grown large keeps, for each pair of processes, what it has seen of these words, and lists of
  * its registrations by group. A registration is *hot* from the moment that something may have changed until it is looked at
  * and found not ready; only hot ones are looked at. It becomes hot when
  *

@@ -327,7 +327,7 @@ void stream_tell(struct nn_stream *stream)
 	if (atomic_load(&stream->peer->rx_flags) & END_WANT_ACTIVITY) {
 		uint32_t group = stream->own_end / ACTIVITY_GROUP;
 		atomic_fetch_add(&stream->pair->own->activity[group], 1);
-		atomic_fetch_add(&stream->pair->own->activity_top[group / ACTIVITY_GROUP], 1);
+		atomic_fetch_add(&stream->pair->own->activity_top[group / ACTIVITY_FAN], 1);
 	}
 	doorbell_ring(stream->pair, stream->peer);
 }
