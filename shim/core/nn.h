@@ -46,7 +46,7 @@ struct nn_front {
 	long (*ppoll)(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask, void *cleanup);
 	long (*epoll_pwait2)(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
 		const sigset_t *mask, void *cleanup);
-	/* A number of the calling thread, unique in the machine and stable: its kernel thread id. */
+	/* A number of the calling thread, stable, and unique in its PID namespace: its kernel thread id. */
 	uint32_t (*self)(void);
 	/* CLOCK_MONOTONIC in nanoseconds, without a system call where that is possible. */
 	uint64_t (*now)(void);
@@ -129,7 +129,7 @@ void nn_flags_changed(int fd); /* after F_SETFL, FIONBIO, FIOASYNC */
 void nn_passing(int fd); /* fd is about to be passed by SCM_RIGHTS or shown to another process */
 
 /* After a successful setsockopt, and around getsockopt. nn_getsockopt answers NN_DONE with *value for what the kernel
- * cannot know (SO_ERROR of a reset stream). nn_setsockopt before: >0 nothing, -errno: fail with it. */
+ * cannot know (SO_ERROR of a reset stream). */
 void nn_setsockopt(int fd, int level, int option, const void *value, socklen_t length);
 int nn_getsockopt(struct nn_io *io, int fd, int level, int option, void *value, socklen_t *length);
 

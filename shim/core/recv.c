@@ -114,7 +114,7 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 		if (!rx_taken(stream))
 			continue;
 		if (stream_nonblocking(stream, flags)) {
-			if (!got && cpu_ticks() - atomic_load_explicit(&stream->looked_ns, memory_order_relaxed) > LOOK_TICKS) {
+			if (!got && cpu_ticks() - atomic_load_explicit(&stream->looked, memory_order_relaxed) > LOOK_TICKS) {
 				bool before = atomic_load(&stream->kernel_hup);
 				stream_look(stream);
 				if (!before && atomic_load(&stream->kernel_hup))

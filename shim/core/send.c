@@ -251,7 +251,7 @@ static size_t send_rest(struct nn_stream *stream, struct cursor *from, int flags
 static int send_taken(struct nn_io *io, struct cursor *from, int flags)
 {
 	struct nn_stream *stream = io->stream;
-	if (cpu_ticks() - atomic_load_explicit(&stream->looked_ns, memory_order_relaxed) > LOOK_TICKS)
+	if (cpu_ticks() - atomic_load_explicit(&stream->looked, memory_order_relaxed) > LOOK_TICKS)
 		stream_look(stream);
 	size_t sent = 0;
 	long error = 0;

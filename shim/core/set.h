@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Epoll sets and the registrations in them. What the files set.c (bookkeeping), epoll.c (epoll_ctl and moving streams) and
- * epoll_wait.c share.
+ * Epoll sets and the registrations in them. What the files set.c (bookkeeping), epoll.c (epoll_ctl and moving streams),
+ * collect.c (what there is to report), active.c (of large sets) and epoll_wait.c share.
  *
  * The application's epoll set stays in the kernel, and every registration with it. While a stream is on TCP its registration is what the
  * application asked for. From the moment its receiving direction is READY it is *managed*: the kernel's item is changed to report every edge

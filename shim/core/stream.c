@@ -300,7 +300,7 @@ void stream_look(struct nn_stream *stream)
 {
 	struct tcp_info info = {0};
 	socklen_t length = sizeof info;
-	atomic_store_explicit(&stream->looked_ns, cpu_ticks(), memory_order_relaxed);
+	atomic_store_explicit(&stream->looked, cpu_ticks(), memory_order_relaxed);
 	if (fd_entry(stream->fd) != ((uint32_t)NN_STREAM << NN_KIND_SHIFT | stream->index) ||
 		sys_call5(SYS_getsockopt, stream->fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
 		return;

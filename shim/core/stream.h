@@ -75,7 +75,7 @@ struct nn_stream {
 	_Atomic uint32_t kernel_hup;  /* the kernel has seen FIN or RST from the peer */
 	_Atomic uint32_t reset_told;  /* the application has heard of a reset */
 	_Atomic uint32_t stay_tx;     /* the sending direction must not go up again */
-	_Atomic uint64_t looked_ns;   /* when the kernel was last asked */
+	_Atomic uint64_t looked;      /* when the kernel was last asked, in ticks */
 	_Atomic uint32_t mode;        /* O_NONBLOCK as last seen: 0 not known, 1 blocks, 2 does not */
 	_Atomic uint32_t spin_rx, spin_tx; /* how spinning has fared, see spin.h */
 
