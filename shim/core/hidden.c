@@ -109,8 +109,8 @@ static void lower_limit(const struct rlimit *limit, const struct rlimit *raised)
 	}
 }
 
-/* Copies `fd` to the highest free number it can get. Under the lock. */
-static int dup_high(int fd)
+/* Copies `fd` to the highest free number that the limit, as it is now, allows. -EINVAL: it has been lowered meanwhile. */
+static int dup_below_limit(int fd)
 {
 	struct rlimit limit;
 	if (sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit) < 0)
@@ -144,6 +144,15 @@ static int dup_high(int fd)
 		for (uint64_t room = 64; outcome < 0 && room < top; room *= 2)
 			outcome = (int)sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, (int)(top - room));
 	}
+	return outcome;
+}
+
+/* Copies `fd` to the highest free number it can get. Under the lock. */
+static int dup_high(int fd)
+{
+	int outcome = -EINVAL;
+	for (int tries = 0; outcome == -EINVAL && tries < 8; tries++)
+		outcome = dup_below_limit(fd);
 	return outcome;
 }
 

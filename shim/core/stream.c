@@ -318,8 +318,11 @@ void stream_look(struct nn_stream *stream)
 		return;
 	/* FIN without a word from its shim: the peer died. With unread bytes TCP would have sent RST. */
 	if (!(peer_tx_flags(stream) & END_FIN) && stream->tx_ring &&
-		atomic_load(&stream->own->tail) > atomic_load(&stream->peer->head))
+		atomic_load(&stream->own->tail) > atomic_load(&stream->peer->head)) {
 		atomic_store(&stream->error, ECONNRESET);
+		/* As after an RST, no more can be sent. */
+		sys_call2(SYS_shutdown, stream->fd, SHUT_RDWR);
+	}
 }
 
 void stream_tell(struct nn_stream *stream)
