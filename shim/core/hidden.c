@@ -98,7 +98,7 @@ void hidden_fork_done(void)
 }
 
 /* Puts back the limit that was raised to `raised`. What another thread has set meanwhile wins: each exchange shows whether what it
- * replaced was ours. */
+ * replaced was ours. (One that was set and set back in between is taken for none.) */
 static void lower_limit(const struct rlimit *limit, const struct rlimit *raised)
 {
 	struct rlimit ours = *raised, wanted = *limit, found;
