@@ -64,8 +64,9 @@ class Wrk(Nginx):
     def parse(self, text):
         def find(pattern):
             return re.search(pattern, text).group(1)
-        if "Non-2xx" in text or "Socket errors" in text:
-            raise ValueError("wrk saw errors: " + text)
+        errors = [line.strip() for line in text.splitlines() if "Non-2xx" in line or "Socket errors" in line]
+        if errors:
+            raise ValueError("wrk saw errors: " + ", ".join(errors))
         return {"rate": float(find(r"Requests/sec:\s+([\d.]+)")), "p50": microseconds(find(r"\s50%\s+(\S+)")),
                 "p99": microseconds(find(r"\s99%\s+(\S+)"))}
 

@@ -59,7 +59,7 @@ static void undo(struct sleep *sleep)
 }
 
 static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events, int max, uint64_t left, const sigset_t *mask,
-	bool *unsure, bool *ours)
+	bool *unsure, bool *ours, bool *looked)
 {
 	struct nn_set *set = whole->set;
 	bool managed = set->managed_count;
@@ -68,6 +68,7 @@ static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events,
 		*ours |= waiter_falls_asleep(&set->waiter);
 	long count = set_collect(set, events, max, unsure); /* W2 */
 	*ours &= count == max;
+	*looked = count;
 	if (!count && !*unsure) {
 		if (set->blind && managed && left > BLIND_NS)
 			left = BLIND_NS;
@@ -102,6 +103,7 @@ static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max
 		cpu_relax();
 		count = set_collect(set, events, max, unsure);
 	}
+	*ours &= count == max; /* else all that it might be of is collected, and must not be once more */
 	if (count)
 		return count;
 	waiter_take(&whole->spinner, nn_self());
@@ -178,9 +180,10 @@ static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uin
 		bool late = deadline <= now;
 		uint64_t left = deadline == UINT64_MAX ? UINT64_MAX : late ? 0 : deadline - now;
 		set_settle_bell(set);
-		count = sleep_in_kernel(&whole, events, max, left, mask, &unsure, &ours);
+		bool looked;
+		count = sleep_in_kernel(&whole, events, max, left, mask, &unsure, &ours, &looked);
 		if (count)
-			return done(set, events, max, count, ours, false);
+			return done(set, events, max, count, ours, looked);
 		if (deadline != UINT64_MAX && nn_now_ns() >= deadline)
 			deadline = 0; /* one last look, at all there is */
 	}

@@ -58,6 +58,10 @@ static void *waiter(void *data)
 	for (unsigned turn = 0;; turn++) {
 		struct epoll_event events[2];
 		int count = epoll_wait(sets[which], events, 2, -1);
+		if (count == 2 && events[0].data.fd == events[1].data.fd) {
+			fprintf(stderr, "set: one stream twice in one answer\n");
+			_exit(6);
+		}
 		for (int i = 0; i < count; i++) {
 			int fd = events[i].data.fd;
 			struct epoll_event again = {.events = EPOLLIN | EPOLLET | EPOLLONESHOT, .data.fd = fd};
