@@ -24,7 +24,8 @@ struct set_sleep {
 	struct waiter spinner; /* marks the thread as spinning */
 };
 
-/* A look into the kernel without waiting. */
+/* A look into the kernel without waiting. When it takes the bell's edge while others sleep, nobody would ring for them again before they have
+ * slept anew: so they are marked as in a sleep of its own, in an empty bell. Until then the news is in memory: *ours, the caller looks. */
 static long kernel_look(struct nn_set *set, struct epoll_event *events, int max, bool *ours)
 {
 	set->looked = cpu_ticks();
@@ -33,7 +34,14 @@ static long kernel_look(struct nn_set *set, struct epoll_event *events, int max,
 	long count = sys_call6(SYS_epoll_pwait2, set->epfd, events, max, &limit, NULL, 8);
 	if (count == -ENOSYS)
 		count = sys_call6(SYS_epoll_pwait, set->epfd, events, max, 0, NULL, 8);
-	return count <= 0 ? count : set_sift(set, events, (int)count, ours);
+	if (count <= 0)
+		return count;
+	bool taken = false;
+	count = set_sift(set, events, (int)count, &taken);
+	if (taken && !set->exposed && atomic_load(&set->sleepers))
+		waiter_falls_asleep(&set->waiter);
+	*ours |= taken;
+	return count;
 }
 
 /* A thread leaves the set's sleepers. The last one out takes the set's mark away, but no mark that another has made since; else the next
@@ -152,21 +160,16 @@ static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uin
 	bool ours = false;
 	for (;;) {
 		bool unsure = false;
-		/* Busy with memory: the kernel's items get their turn now and then, and some of the places. */
+		/* The kernel's items get their turn now and then, and some of the places; first, as what it says of a stream counts below. */
 		bool turn = set->managed_count && (++set->hurried > LOOK_COLLECTIONS || cpu_ticks() - set->looked > LOOK_TICKS);
-		int places = turn ? max - (max + 3) / 4 : max;
-		long count = places ? set_collect(set, events, places, &unsure) : 0;
-		if (count || !places) {
-			ours = count == places; /* then there may be more */
-			if (turn) {
-				long more = kernel_look(set, events + count, max - (int)count, &ours);
-				count += more > 0 ? more : 0;
-			}
-			if (!count)
-				count = set_collect(set, events, max, &unsure);
-			if (count)
-				return done(set, events, max, count, ours, true);
-		}
+		long looked_at = turn ? kernel_look(set, events, (max + 3) / 4, &ours) : 0;
+		long count = looked_at > 0 ? looked_at : 0;
+		int places = max - (int)count;
+		int found = places ? set_collect(set, events + count, places, &unsure) : 0;
+		ours = found == places; /* then there may be more; else all is collected */
+		count += found;
+		if (count)
+			return done(set, events, max, count, ours, true);
 		if (deadline == 0 && !unsure) {
 			set_settle_bell(set);
 			count = kernel_look(set, events, max, &ours);

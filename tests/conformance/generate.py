@@ -187,8 +187,7 @@ class Maker:
             self.add(f"{who} recv {fd} 1 PEEK")
         elif kind == 4:
             self.add(f"{who} get {fd} ERROR")
-        elif end.set and not self.moves_down and not (self.tolerant and end.set.startswith("ET")):
-            # With a direction down, a level-triggered set may tell of the kernel's part one call later.
+        elif end.set and not ((self.tolerant or self.moves_down) and end.set.startswith("ET")):
             self.add(f"{who} wait {end.set} 0")
 
     def register(self, end):

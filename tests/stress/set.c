@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -82,6 +83,9 @@ static void server(int listener)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (int which = 0; which < 2; which++) {
 		sets[which] = epoll_create1(EPOLL_CLOEXEC);
+		/* Something that only the kernel knows, so that it is asked while threads spin. */
+		struct epoll_event never = {.events = EPOLLIN, .data.fd = -1};
+		epoll_ctl(sets[which], EPOLL_CTL_ADD, eventfd(0, EFD_CLOEXEC), &never);
 		for (int i = 0; i < WAITERS; i++)
 			pthread_create(&thread, NULL, waiter, (void *)(intptr_t)which);
 	}
