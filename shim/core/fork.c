@@ -208,7 +208,7 @@ static void count_closing(void (*how)(struct nn_stream *stream))
 {
 	for (uint32_t i = 0; i < stream_top(); i++) {
 		struct nn_stream *stream = stream_at(i);
-		if (alive(stream) && stream->sharers && (sys_call2(SYS_fcntl, stream->fd, F_GETFD) & FD_CLOEXEC))
+		if (alive(stream) && atomic_load(&stream->others) && (sys_call2(SYS_fcntl, stream->fd, F_GETFD) & FD_CLOEXEC))
 			how(stream);
 	}
 }

@@ -202,11 +202,11 @@ bool holders_others(struct nn_stream *stream)
 {
 	if (!stream_is_shared(stream))
 		return false;
-	uint32_t asked = atomic_load(stream->sharers);
+	uint32_t asked = atomic_load(&stream->others);
 	if (!stream->holders || others_live(stream->holders))
 		return true;
 	/* What we found is old when we have forked meanwhile. */
-	return !atomic_compare_exchange_strong(stream->sharers, &asked, 1) && asked > 1;
+	return !atomic_compare_exchange_strong(&stream->others, &asked, 1) && asked > 1;
 }
 
 void holders_look(struct nn_stream *stream)
@@ -219,7 +219,7 @@ void holders_look(struct nn_stream *stream)
 bool holders_leave(struct nn_stream *stream)
 {
 	struct holders *holders = stream->holders;
-	if (!stream->sharers)
+	if (!atomic_load(&stream->others))
 		return false;
 	if (!holders)
 		return stream_is_shared(stream);
@@ -246,7 +246,7 @@ void holders_return(struct nn_stream *stream)
 	}
 	/* We had been the last. */
 	stream->holders = NULL;
-	stream->sharers = NULL;
+	atomic_store(&stream->others, 0);
 }
 
 /* ---- fork ------------------------------------------------------------------------------------------------------------- */
@@ -280,7 +280,7 @@ void holders_fork_begin(void)
 
 void holders_fork_stream(struct nn_stream *stream)
 {
-	bool first = !stream->sharers;
+	bool first = !atomic_load(&stream->others);
 	if (need_places()) {
 		if (first) {
 			stream->holders = new_socket();
@@ -295,7 +295,6 @@ void holders_fork_stream(struct nn_stream *stream)
 		atomic_store(&stream->others, 1);
 	atomic_store(&stream->looks, 0);
 	atomic_fetch_add(&stream->others, 1);
-	stream->sharers = &stream->others;
 }
 
 void holders_fork_end(bool failed)

@@ -10,9 +10,9 @@
  *
  * What a process last found out it keeps in its own memory (stream->others), so that calls on streams ask nobody:
  *
- *   sharers NULL      never inherited
- *   *sharers 1        no other process holds the socket, nor ever will but by a fork of ours
- *   *sharers above 1  others may: holders_look() asks again; counts our forks, so that an answer older than a fork is dropped
+ *   others 0          never inherited
+ *   others 1          no other process holds the socket, nor ever will but by a fork of ours
+ *   others above 1    others may: holders_look() asks again; counts our forks, so that an answer older than a fork is dropped
  *
  * A process that finds no place, whose process ids mean something else (another pid namespace), or that was killed before it
  * had done its first step, counts as alive for good. So does one whose number another process has got since.

@@ -49,7 +49,6 @@ struct nn_stream {
 	bool connector;
 	uint8_t stay_reason;     /* why ALONE or down for good */
 	/* Who else holds the socket, see holders.h. */
-	_Atomic uint32_t *sharers; /* NULL: nobody ever did, else &others */
 	_Atomic uint32_t others, looks;
 	struct holders *holders;
 	uint32_t holders_use;
@@ -173,7 +172,7 @@ static inline bool stream_is_paired(const struct nn_stream *stream)
 /* As far as this process knows, other processes hold the socket. */
 static inline bool stream_is_shared(const struct nn_stream *stream)
 {
-	return stream->sharers && atomic_load(stream->sharers) > 1;
+	return atomic_load(&stream->others) > 1;
 }
 
 static inline bool tx_taken(const struct nn_stream *stream)

@@ -148,4 +148,28 @@ static inline void others_go_on(struct others *others)
 	atomic_fetch_add(&mood->end->head, 10);
 }
 
+/* Every one of `lies`, which begin with their names, is told in every one of `situations`; the situation finds it in `lie`. */
+struct situation {
+	const char *name;
+	void (*body)(void);
+};
+
+#define LIAR_MAIN \
+	static void run(void **state) \
+	{ \
+		size_t number = (size_t)*state; \
+		lie = &lies[number / SITUATIONS]; \
+		in_child(situations[number % SITUATIONS].body, 2); \
+	} \
+	int main(void) \
+	{ \
+		static struct CMUnitTest tests[LIES * SITUATIONS]; \
+		static char names[LIES * SITUATIONS][80]; \
+		for (size_t i = 0; i < LIES * SITUATIONS; i++) { \
+			snprintf(names[i], sizeof names[i], "%s: %s", lies[i / SITUATIONS].name, situations[i % SITUATIONS].name); \
+			tests[i] = (struct CMUnitTest){.name = names[i], .test_func = run, .initial_state = (void *)i}; \
+		} \
+		return cmocka_run_group_tests(tests, NULL, NULL); \
+	}
+
 #endif

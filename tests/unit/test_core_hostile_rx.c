@@ -260,28 +260,7 @@ static void hangs_up(void)
 	tear_down();
 }
 
-static const struct situation {
-	const char *name;
-	void (*body)(void);
-} situations[] = {{"calls", calls}, {"peeks", peeks}, {"blocks", blocks}, {"polls", polls}, {"hangs_up", hangs_up}};
+static const struct situation situations[] = {{"calls", calls}, {"peeks", peeks}, {"blocks", blocks}, {"polls", polls}, {"hangs_up", hangs_up}};
 #define SITUATIONS (sizeof situations / sizeof *situations)
 
-static void run(void **state)
-{
-	size_t number = (size_t)*state;
-
-	lie = &lies[number / SITUATIONS];
-	in_child(situations[number % SITUATIONS].body, 2);
-}
-
-int main(void)
-{
-	static struct CMUnitTest tests[LIES * SITUATIONS];
-	static char names[LIES * SITUATIONS][80];
-
-	for (size_t i = 0; i < LIES * SITUATIONS; i++) {
-		snprintf(names[i], sizeof names[i], "%s: %s", lies[i / SITUATIONS].name, situations[i % SITUATIONS].name);
-		tests[i] = (struct CMUnitTest){.name = names[i], .test_func = run, .initial_state = (void *)i};
-	}
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+LIAR_MAIN

@@ -136,8 +136,8 @@ static void sent_again_from_two_rings(void)
 	CHECK_IS(atomic_load(&from->error), 0);
 }
 
-/* The kernel has no room for all of it at once. */
-static void sent_again_in_pieces(void)
+/* A reader asks for more than the kernel has room for. */
+static void begin_sending_again(void)
 {
 	static const int few = 4608;
 
@@ -150,6 +150,12 @@ static void sent_again_in_pieces(void)
 	stream_outside(to, NN_REASON_CALL, OUTSIDE_RX);
 	serve(from);
 	CHECK(from->tx_replaying);
+}
+
+/* The kernel has no room for all of it at once. */
+static void sent_again_in_pieces(void)
+{
+	begin_sending_again();
 	CHECK_IS(call_send(wire.fd[0], "x", 1, MSG_DONTWAIT), -EAGAIN);
 	for (int i = 0; from->tx_replaying; i++) {
 		CHECK(i < 100000);
@@ -193,18 +199,9 @@ static void asked_after_fin(void)
 /* FIN while what was asked for is not all sent: its reader gets all of it, or a reset, but no early end. */
 static void fin_while_sending_again(void)
 {
-	static const int few = 4608;
 	long got;
 
-	set_up();
-	setsockopt(wire.fd[0], SOL_SOCKET, SO_SNDBUF, &few, sizeof few);
-	setsockopt(wire.fd[1], SOL_SOCKET, SO_RCVBUF, &few, sizeof few);
-	put(1);
-	get_rest();
-	put(RING + MOST);
-	stream_outside(to, NN_REASON_CALL, OUTSIDE_RX);
-	serve(from);
-	CHECK(from->tx_replaying);
+	begin_sending_again();
 	nn_shutdown(wire.fd[0], SHUT_WR);
 	while ((got = call_recv(wire.fd[1], bytes, sizeof bytes, 0)) > 0) {
 		check_bytes(bytes, (size_t)got, received, 0);
