@@ -157,6 +157,12 @@ void active_end(struct nn_set *set)
 	set->active = NULL;
 }
 
+void active_forked(struct nn_set *set)
+{
+	if (set->active)
+		set->active->all = true;
+}
+
 static void push(struct active *active, struct nn_reg *reg)
 {
 	if (active->count == active->room) {

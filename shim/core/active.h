@@ -25,6 +25,7 @@
 void active_add(struct nn_set *set, struct nn_reg *reg);
 void active_remove(struct nn_set *set, struct nn_reg *reg);
 void active_end(struct nn_set *set);
+void active_forked(struct nn_set *set); /* in the child: another thread may have been at the queue */
 
 void active_heat(struct nn_set *set, struct nn_reg *reg);
 

@@ -227,6 +227,7 @@ void epoll_fork_child(void)
 	for (uint32_t i = 0; sets && i < SETS && i <= next_set; i++) {
 		atomic_store(&sets[i].lock, 0);
 		atomic_store(&sets[i].sleepers, 0);
+		active_forked(&sets[i]);
 		if (sets[i].in_use && sets[i].waiter.slot >= 0) {
 			/* Slot and doorbell are our parent's. */
 			sets[i].blind = true;

@@ -105,7 +105,7 @@ struct nn_stream {
 	uint64_t rx_start;
 	uint64_t rx_epoch;      /* the segment that we are in */
 	bool rx_final;          /* it is the last one, and on TCP; calls are raw */
-	bool rx_spoiled;        /* the peer's words made no sense: nothing more is read */
+	_Atomic bool rx_spoiled; /* the peer's words made no sense: nothing more is read */
 	uintptr_t rx_frame;     /* see lock_take_in */
 	uint64_t rx_skip;       /* bytes that come by TCP once more and are dropped */
 	_Atomic uint32_t rx_shut;  /* the application has shut it down */
