@@ -103,6 +103,7 @@ int nn_outq(struct nn_io *io, int fd, int *value);
 
 /* ---- life of a connection --------------------------------------------------------------------------------------- */
 
+void nn_made_socket(int fd, int domain, int type, int protocol); /* after socket() returned fd */
 void nn_listening(int fd);                   /* after listen() succeeded */
 void nn_accepted(int listener, int fd);      /* after accept() returned fd */
 void nn_connecting(int fd, const struct sockaddr *address, socklen_t length); /* before connect() */

@@ -28,7 +28,9 @@ void process_fork_parent(void);
 /* After fork, in the child: a state of its own at the same address. */
 void process_renew_state(void);
 
-/* nn_fds */
+/* nn_fds. An entry of kind NN_NONE may carry a hint: the number was last seen as a TCP socket that socket() made. What has
+ * the number now may be something else. */
+#define FD_TCP_SOCKET 1u
 static inline uint32_t fd_entry(int fd)
 {
 	if ((unsigned)fd >= NN_FD_MAX || !nn_fds)

@@ -126,6 +126,18 @@ static void track(int fd, bool connector)
 	fd_set_entry(fd, NN_STREAM, index);
 }
 
+void nn_made_socket(int fd, int domain, int type, int protocol)
+{
+	if (fd < 0 || !nn_fds || nn_in_vfork_child())
+		return;
+	nn_appeared(fd);
+	bool tcp = (domain == AF_INET || domain == AF_INET6) && (type & 0xf) == SOCK_STREAM &&
+		   (protocol == 0 || protocol == IPPROTO_TCP);
+	/* Only where it changes something: the line may not be ours. */
+	if (fd_entry(fd) != (tcp ? FD_TCP_SOCKET : 0))
+		fd_set_entry(fd, NN_NONE, tcp ? FD_TCP_SOCKET : 0);
+}
+
 static bool is_tcp(int fd)
 {
 	int protocol = 0;
@@ -183,13 +195,10 @@ void nn_connecting(int fd, const struct sockaddr *address, socklen_t length)
 
 void nn_connected(int fd, long outcome)
 {
-	if ((outcome == 0 || outcome == -EINPROGRESS || outcome == -EINTR) && nn_kind_of(fd) == NN_NONE && is_tcp(fd)) {
-		int domain = 0;
-		socklen_t length = sizeof domain;
-		sys_call5(SYS_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
-		if (domain == AF_INET || domain == AF_INET6)
-			track(fd, true);
-	}
+	/* A connection that stays short must not pay for a question to the kernel: a hint will do, stream_tick asks later. */
+	if ((outcome == 0 || outcome == -EINPROGRESS || outcome == -EINTR) && nn_kind_of(fd) == NN_NONE &&
+		(fd_entry(fd) == FD_TCP_SOCKET || is_tcp(fd)))
+		track(fd, true);
 }
 
 void stream_alone(struct nn_stream *stream, enum nn_reason reason)
@@ -255,6 +264,10 @@ void stream_tick(struct nn_stream *stream)
 		uint32_t phase = STREAM_YOUNG;
 		if (!worth_it(stream) || !atomic_compare_exchange_strong(&stream->phase, &phase, STREAM_SEEKING))
 			return;
+		if (!is_tcp(stream->fd)) { /* the hint of nn_connected was stale */
+			stream_alone(stream, NN_REASON_UNSUPPORTED);
+			return;
+		}
 		set_reason(stream, NN_REASON_SEARCHING);
 	}
 		/* fall through */

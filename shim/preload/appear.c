@@ -99,7 +99,9 @@ EXPORT int __openat64_2(int at, const char *path, int flags)
 
 EXPORT int socket(int domain, int type, int protocol)
 {
-	return one(real.socket(domain, type, protocol));
+	int fd = real.socket(domain, type, protocol);
+	nn_made_socket(fd, domain, type, protocol);
+	return fd;
 }
 ALIAS(__socket, socket);
 

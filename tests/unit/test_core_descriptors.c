@@ -2,6 +2,7 @@
 /* The table of descriptors: which number names which stream, through dup, close and numbers that change their meaning unseen. */
 #include "core_test.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <sys/eventfd.h>
@@ -238,6 +239,35 @@ static void listeners(void)
 	CHECK_IS(nn_kind_of(listener), NN_NONE);
 }
 
+/* connect() goes by what socket() made; when the number means something else since, unseen, that must end at the latest before a peer is sought. */
+static void hint_of_another_socket(void)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(9)};
+	struct nn_stream *stream;
+	int fd, other;
+
+	core_start(4096, 4096);
+	inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	nn_made_socket(fd, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK_IS(nn_kind_of(fd), NN_NONE);
+	other = socket(AF_INET, SOCK_DGRAM, 0);
+	CHECK_IS(dup2(other, fd), fd); /* behind our back */
+	CHECK_IS(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	nn_connected(fd, 0);
+	stream = stream_of(fd);
+	for (int i = 0; i < 100; i++)
+		stream_tick(stream);
+	CHECK_IS(atomic_load(&stream->phase), STREAM_YOUNG);
+	nn_config.after_calls = 0;
+	stream_tick(stream);
+	CHECK_IS(atomic_load(&stream->phase), STREAM_ALONE);
+	CHECK_IS(atomic_load(&stream->shown->tx.reason), NN_REASON_UNSUPPORTED);
+	nn_made_socket(fd, AF_INET, SOCK_DGRAM, 0); /* a socket() that we saw: the stream is gone, and no hint left */
+	nn_connected(fd, 0);
+	CHECK_IS(nn_kind_of(fd), NN_NONE);
+}
+
 CORE_TEST(numbers_beyond_the_table, 10)
 CORE_TEST(another_number, 10)
 CORE_TEST(onto_a_stream, 10)
@@ -247,6 +277,7 @@ CORE_TEST(many_one_after_another, 60)
 CORE_TEST(ranges, 10)
 CORE_TEST(hidden_makes_room, 10)
 CORE_TEST(listeners, 10)
+CORE_TEST(hint_of_another_socket, 10)
 
 int main(void)
 {
@@ -260,6 +291,7 @@ int main(void)
 		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_hidden_makes_room),
 		cmocka_unit_test(test_listeners),
+		cmocka_unit_test(test_hint_of_another_socket),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
