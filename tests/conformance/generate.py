@@ -253,6 +253,11 @@ class Maker:
             self.look(end.peer)
 
 
+def sitting_size(seed):
+    """How many scripts, from `seed` on, the same processes play. Some start with fresh ones: that is behaviour, too."""
+    return random.Random(-seed).choice((1, 1, 2, 8, 16))
+
+
 def make(seed, tolerant=False):
     maker = Maker(seed, tolerant)
     maker.make(maker.dice.randrange(15, 45))

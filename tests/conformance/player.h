@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The player executes single socket operations on behalf of a script and tells what came of each. It is one process
- * with several threads ("actors"); the controller (`run`) starts one or more of them and hands out the steps.
+ * with several threads ("actors"); the conductor starts two of them and puts the script on the board (board.h), from which
+ * they take the steps themselves.
  *
- * Controller to player, one line each:   ID ACTOR OP ARGUMENT...
- * Player to controller:                  ID OUTCOME [#PRIVATE...]
- *
- * An outcome is compared between kernel TCP and the shim; what follows '#' is not, and serves later steps (ports).
+ * The outcome of a step is text: OUTCOME [#PRIVATE...]. It is compared between kernel TCP and the shim; what follows '#' is
+ * not, and serves later steps (ports).
  */
 #ifndef TESTS_CONFORMANCE_PLAYER_H
 #define TESTS_CONFORMANCE_PLAYER_H
@@ -18,7 +17,9 @@ enum { CALL_ARGS = 32, CALL_OUT = 8192 };
 
 /* One operation in the making. */
 struct call {
-	const char *id;
+	uint32_t turn, index; /* on the board */
+	unsigned thread;
+	int begun; /* the next step need not wait for this one */
 	int argc; /* argv[0] is the operation */
 	char *argv[CALL_ARGS];
 	size_t used;
@@ -31,7 +32,7 @@ struct op {
 };
 
 /* Ended by a NULL name. */
-extern const struct op ops_bytes[], ops_ready[], ops_life[];
+extern const struct op ops_send[], ops_recv[], ops_ready[], ops_life[], ops_option[], ops_process[], ops_signal[], ops_stdio[];
 
 void say(struct call *call, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void say_result(struct call *call, long result); /* "N", or "-1 ENAME" from errno */
@@ -46,6 +47,18 @@ int arg_fd(struct call *call, int index);
 /* Bytes: 'text', or SIZE[@SEED] for SIZE pseudo-random ones. Allocated. */
 uint8_t *arg_data(struct call *call, int index, size_t *length);
 
+/* Cuts data into `pieces`; 0: into four, an empty one among them. Returns how many. */
+enum { PIECES = 1024 };
+struct iovec;
+int cut(struct iovec *iov, uint8_t *data, size_t length, long pieces);
+
+/* "127.0.0.1", "::1", "::ffff:127.0.0.1" */
+struct sockaddr_storage;
+unsigned parse_address(const char *text, long port, struct sockaddr_storage *address);
+/* Nagle's algorithm would make it a matter of 40 ms which bytes a receiver finds. */
+void no_delay(int fd);
+
+
 /* Names of descriptors; a process has one table, which a forked child starts with a copy of. */
 int name_fd(const char *name);        /* -1: unknown */
 int name_index(const char *name);     /* stable number of a known name, -1 */
@@ -55,13 +68,20 @@ void name_list(char *const *argv, int argc); /* NAME=FD, as given on the command
 int name_print(char **argv, int max);        /* the reverse; allocated strings */
 
 uint64_t hash_bytes(uint64_t hash, const void *data, size_t length);
+void name_forget(void); /* closes all but those the player was started with */
+void name_child(void);	/* in a fresh child of fork */
+
+/* What a script leaves behind is undone. SIGPIPE is counted then, not fatal: op `signals`. */
+void stdio_forget(void);
+void signal_forget(void);
+
 #define HASH_START 14695981039346656037ull
 uint64_t now_us(void);
 
 void op_run(struct call *call);
-/* In a fresh child of fork: become the process `name`, with this thread as its controller's. Does not return. */
+/* In a fresh child of fork: become the process `name`, with this thread as its steward. Does not return. */
 void player_child(const char *name) __attribute__((noreturn));
 const char *player_path(void); /* of this program */
-const char *player_socket(void);
+const char *player_board(void);
 
 #endif

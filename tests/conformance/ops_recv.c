@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Operations that move bytes, and those that ask how many there are. */
+/* Operations that receive, and those that ask how many bytes there are. */
 #include "tests/conformance/player.h"
 
 #include <errno.h>
@@ -12,179 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 ssize_t __recv_chk(int fd, void *buffer, size_t n, size_t size, int flags);
 ssize_t __read_chk(int fd, void *buffer, size_t n, size_t size);
-
-/* ---- sending ---------------------------------------------------------------------------------------------------- */
-
-/* send FD DATA [FLAGS] */
-static void op_send(struct call *call)
-{
-	size_t length;
-	int fd = arg_fd(call, 1);
-	uint8_t *data = arg_data(call, 2, &length);
-	say_result(call, send(fd, data, length, arg_flags(call, 3)));
-	free(data);
-}
-
-/* write FD DATA */
-static void op_write(struct call *call)
-{
-	size_t length;
-	int fd = arg_fd(call, 1);
-	uint8_t *data = arg_data(call, 2, &length);
-	say_result(call, write(fd, data, length));
-	free(data);
-}
-
-enum { PIECES = 1024 };
-
-/* Cuts data into four pieces, an empty one among them, or into `pieces`. */
-static int cut(struct iovec iov[PIECES], uint8_t *data, size_t length, long pieces)
-{
-	for (long i = 0; i < pieces && i < PIECES; i++)
-		iov[i] = (struct iovec){data + length * (size_t)i / (size_t)pieces,
-			length * (size_t)(i + 1) / (size_t)pieces - length * (size_t)i / (size_t)pieces};
-	if (pieces)
-		return (int)pieces;
-	size_t first = length / 3, second = length / 2 - first;
-	iov[0] = (struct iovec){data, first};
-	iov[1] = (struct iovec){data + first, 0};
-	iov[2] = (struct iovec){data + first, second};
-	iov[3] = (struct iovec){data + first + second, length - first - second};
-	return 4;
-}
-
-/* writev FD DATA [PIECES] */
-static void op_writev(struct call *call)
-{
-	size_t length;
-	struct iovec iov[PIECES];
-	int fd = arg_fd(call, 1);
-	uint8_t *data = arg_data(call, 2, &length);
-	int count = cut(iov, data, length, arg_number(call, 3, 0));
-	say_result(call, writev(fd, iov, count));
-	free(data);
-}
-
-/* sendmsg FD DATA [FLAGS] */
-static void op_sendmsg(struct call *call)
-{
-	size_t length;
-	struct iovec iov[PIECES];
-	int fd = arg_fd(call, 1);
-	uint8_t *data = arg_data(call, 2, &length);
-	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)cut(iov, data, length, 0)};
-	say_result(call, sendmsg(fd, &msg, arg_flags(call, 3)));
-	free(data);
-}
-
-/* sendto FD DATA [FLAGS]: with an address, which TCP ignores */
-static void op_sendto(struct call *call)
-{
-	size_t length;
-	int fd = arg_fd(call, 1);
-	uint8_t *data = arg_data(call, 2, &length);
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(9)};
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	say_result(call, sendto(fd, data, length, arg_flags(call, 3), (struct sockaddr *)&address, sizeof address));
-	free(data);
-}
-
-/* sendmmsg FD DATA [FLAGS]: three messages, each DATA */
-static void op_sendmmsg(struct call *call)
-{
-	size_t length;
-	struct iovec iov[PIECES];
-	struct mmsghdr messages[3];
-	int fd = arg_fd(call, 1);
-	uint8_t *data = arg_data(call, 2, &length);
-	int count = cut(iov, data, length, 0);
-	memset(messages, 0, sizeof messages);
-	for (int i = 0; i < 3; i++)
-		messages[i].msg_hdr = (struct msghdr){.msg_iov = iov, .msg_iovlen = (size_t)count};
-	int sent = sendmmsg(fd, messages, 3, arg_flags(call, 3));
-	say_result(call, sent);
-	for (int i = 0; i < sent; i++)
-		say(call, " %u", messages[i].msg_len);
-	free(data);
-}
-
-/* sendall FD DATA: until all is written or an error comes */
-static void op_sendall(struct call *call)
-{
-	size_t length, done = 0;
-	int fd = arg_fd(call, 1);
-	uint8_t *data = arg_data(call, 2, &length);
-	while (done < length) {
-		ssize_t n = send(fd, data + done, length - done, 0);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
-			say(call, "%s ", strerrorname_np(errno));
-			break;
-		}
-		done += (size_t)n;
-	}
-	say(call, "%zu <%016llx>", done, (unsigned long long)hash_bytes(HASH_START, data, done));
-	free(data);
-}
-
-/* fill FD: sends without blocking until there is no room. How much fits is the transport's business. */
-static void op_fill(struct call *call)
-{
-	uint64_t total = 0, hash = HASH_START;
-	int fd = arg_fd(call, 1);
-	uint8_t chunk[3000];
-	for (int idle = 0; idle < 50;) {
-		for (size_t i = 0; i < sizeof chunk; i++)
-			chunk[i] = (uint8_t)((total + i) * 31 >> 3);
-		ssize_t n = send(fd, chunk, sizeof chunk, MSG_DONTWAIT);
-		if (n < 0 && errno == EAGAIN) {
-			idle++; /* the window may just be growing, or a probe be due */
-			usleep(5000);
-			continue;
-		}
-		if (n < 0) {
-			say_result(call, n);
-			return;
-		}
-		idle = 0;
-		hash = hash_bytes(hash, chunk, (size_t)n);
-		total += (uint64_t)n;
-	}
-	say(call, "full #%llu:%016llx", (unsigned long long)total, (unsigned long long)hash);
-}
-
-/* sendfile FD SIZE[@SEED] [OFFSET]: from a file that holds just that */
-static void op_sendfile(struct call *call)
-{
-	size_t length;
-	int fd = arg_fd(call, 1);
-	uint8_t *data = arg_data(call, 2, &length);
-	FILE *file = tmpfile();
-	off_t offset = arg_number(call, 3, 0);
-	if (!file || fwrite(data, 1, length, file) != length || fflush(file))
-		say_error(call, "tmpfile");
-	else if (call->argc > 3) {
-		say_result(call, sendfile(fd, fileno(file), &offset, length));
-		say(call, " offset %ld", (long)offset);
-	} else {
-		lseek(fileno(file), 0, SEEK_SET);
-		say_result(call, sendfile(fd, fileno(file), NULL, length));
-		say(call, " position %ld", (long)lseek(fileno(file), 0, SEEK_CUR));
-	}
-	if (file)
-		fclose(file);
-	free(data);
-}
-
-/* ---- receiving -------------------------------------------------------------------------------------------------- */
 
 static void received(struct call *call, ssize_t n, const uint8_t *data, size_t size)
 {
@@ -457,9 +290,7 @@ static void op_warm(struct call *call)
 	say(call, "%u", byte);
 }
 
-const struct op ops_bytes[] = {{"send", op_send}, {"write", op_write}, {"writev", op_writev}, {"sendmsg", op_sendmsg},
-	{"sendto", op_sendto}, {"sendmmsg", op_sendmmsg}, {"sendall", op_sendall}, {"fill", op_fill},
-	{"sendfile", op_sendfile}, {"recv", op_recv}, {"recvchk", op_recvchk}, {"readchk", op_readchk}, {"read", op_read},
+const struct op ops_recv[] = {{"recv", op_recv}, {"recvchk", op_recvchk}, {"readchk", op_readchk}, {"read", op_read},
 	{"readv", op_readv}, {"recvfrom", op_recvfrom}, {"recvmsg", op_recvmsg}, {"recvmmsg", op_recvmmsg},
 	{"recvall", op_recvall}, {"drain", op_drain}, {"splicein", op_splicein}, {"spliceout", op_spliceout},
 	{"inq", op_inq}, {"outq", op_outq}, {"outqnsd", op_outqnsd}, {"atmark", op_atmark}, {"warm", op_warm},

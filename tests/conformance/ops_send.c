@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Operations that send. */
+#include "tests/conformance/player.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* send FD DATA [FLAGS] */
+static void op_send(struct call *call)
+{
+	size_t length;
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	say_result(call, send(fd, data, length, arg_flags(call, 3)));
+	free(data);
+}
+
+/* write FD DATA */
+static void op_write(struct call *call)
+{
+	size_t length;
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	say_result(call, write(fd, data, length));
+	free(data);
+}
+
+/* writev FD DATA [PIECES] */
+static void op_writev(struct call *call)
+{
+	size_t length;
+	struct iovec iov[PIECES];
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	int count = cut(iov, data, length, arg_number(call, 3, 0));
+	say_result(call, writev(fd, iov, count));
+	free(data);
+}
+
+/* sendmsg FD DATA [FLAGS] */
+static void op_sendmsg(struct call *call)
+{
+	size_t length;
+	struct iovec iov[PIECES];
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)cut(iov, data, length, 0)};
+	say_result(call, sendmsg(fd, &msg, arg_flags(call, 3)));
+	free(data);
+}
+
+/* sendto FD DATA [FLAGS]: with an address, which TCP ignores */
+static void op_sendto(struct call *call)
+{
+	size_t length;
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(9)};
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	say_result(call, sendto(fd, data, length, arg_flags(call, 3), (struct sockaddr *)&address, sizeof address));
+	free(data);
+}
+
+/* sendmmsg FD DATA [FLAGS]: three messages, each DATA */
+static void op_sendmmsg(struct call *call)
+{
+	size_t length;
+	struct iovec iov[PIECES];
+	struct mmsghdr messages[3];
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	int count = cut(iov, data, length, 0);
+	memset(messages, 0, sizeof messages);
+	for (int i = 0; i < 3; i++)
+		messages[i].msg_hdr = (struct msghdr){.msg_iov = iov, .msg_iovlen = (size_t)count};
+	int sent = sendmmsg(fd, messages, 3, arg_flags(call, 3));
+	say_result(call, sent);
+	for (int i = 0; i < sent; i++)
+		say(call, " %u", messages[i].msg_len);
+	free(data);
+}
+
+/* sendall FD DATA: until all is written or an error comes */
+static void op_sendall(struct call *call)
+{
+	size_t length, done = 0;
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	while (done < length) {
+		ssize_t n = send(fd, data + done, length - done, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			say(call, "%s ", strerrorname_np(errno));
+			break;
+		}
+		done += (size_t)n;
+	}
+	say(call, "%zu <%016llx>", done, (unsigned long long)hash_bytes(HASH_START, data, done));
+	free(data);
+}
+
+/* fill FD: sends without blocking until there is no room. How much fits is the transport's business. */
+static void op_fill(struct call *call)
+{
+	uint64_t total = 0, hash = HASH_START;
+	int fd = arg_fd(call, 1);
+	uint8_t chunk[3000];
+	for (int idle = 0; idle < 50;) {
+		for (size_t i = 0; i < sizeof chunk; i++)
+			chunk[i] = (uint8_t)((total + i) * 31 >> 3);
+		ssize_t n = send(fd, chunk, sizeof chunk, MSG_DONTWAIT);
+		if (n < 0 && errno == EAGAIN) {
+			idle++; /* the window may just be growing, or a probe be due */
+			usleep(5000);
+			continue;
+		}
+		if (n < 0) {
+			say_result(call, n);
+			return;
+		}
+		idle = 0;
+		hash = hash_bytes(hash, chunk, (size_t)n);
+		total += (uint64_t)n;
+	}
+	say(call, "full #%llu:%016llx", (unsigned long long)total, (unsigned long long)hash);
+}
+
+/* sendfile FD SIZE[@SEED] [OFFSET]: from a file that holds just that */
+static void op_sendfile(struct call *call)
+{
+	size_t length;
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	FILE *file = tmpfile();
+	off_t offset = arg_number(call, 3, 0);
+	if (!file || fwrite(data, 1, length, file) != length || fflush(file))
+		say_error(call, "tmpfile");
+	else if (call->argc > 3) {
+		say_result(call, sendfile(fd, fileno(file), &offset, length));
+		say(call, " offset %ld", (long)offset);
+	} else {
+		lseek(fileno(file), 0, SEEK_SET);
+		say_result(call, sendfile(fd, fileno(file), NULL, length));
+		say(call, " position %ld", (long)lseek(fileno(file), 0, SEEK_CUR));
+	}
+	if (file)
+		fclose(file);
+	free(data);
+}
+
+const struct op ops_send[] = {{"send", op_send}, {"write", op_write}, {"writev", op_writev}, {"sendmsg", op_sendmsg},
+	{"sendto", op_sendto}, {"sendmmsg", op_sendmmsg}, {"sendall", op_sendall}, {"fill", op_fill},
+	{"sendfile", op_sendfile}, {NULL, NULL}};
