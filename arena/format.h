@@ -98,12 +98,14 @@ struct board {
 #define END_CLOSED 2ull /* the sender has let go of the whole conversation (implies END_FIN) */
 #define END_RESET 4ull  /* it let go with unread bytes: the conversation was reset */
 #define END_FINAL 8ull  /* the current segment is outside and the last one */
+#define END_RESET_LATE 16ull /* END_RESET came after END_FIN had been said alone */
 
 /* rx_flags */
 #define END_READY 1ull         /* the receiver obeys segments: a ring may follow */
 #define END_WANT_OUTSIDE 2ull  /* the receiver will not read on from rings: send again outside from `frozen` on */
 #define END_WANT_ACTIVITY 4ull /* count activity for this end */
 #define END_DONE 8ull          /* the receiver will read no more: its rings may be freed */
+#define END_TOLD 16ull         /* the application has heard of a reset; for all processes that share the end */
 
 struct end_segment {
 	_Atomic uint64_t start; /* byte offset at which the segment begins */

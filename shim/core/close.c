@@ -3,13 +3,14 @@
  * close(2), shutdown(2) and everything that makes a descriptor number mean something else.
  *
  * The last close in the last process that holds the socket tells the peer before the kernel does: END_FIN | END_CLOSED, and, when bytes
- * lie unread in its ring, END_RESET with a reset by the kernel (SO_LINGER 0), which is what TCP does. A process that dies says nothing;
+ * lie unread, END_RESET with a reset by the kernel (SO_LINGER 0), which is what TCP does. A process that dies says nothing;
  * its peers learn from the kernel's FIN or RST.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 
 #include "shim/core/clock.h"
 #include "shim/core/epoll.h"
@@ -67,12 +68,28 @@ static void linger_no_time(int fd)
 	sys_call5(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
+/* Has the peer sent what nobody has read? It may lie in the kernel, in the ring that is read from, or in one that is not entered
+ * yet, as what was sent before it is unread as well. */
+static bool unread(const struct nn_stream *stream, int fd)
+{
+	int held = 0;
+	if (sys_call3(SYS_ioctl, fd, FIONREAD, &held) == 0 && held)
+		return true;
+	if (!rx_taken(stream))
+		return false;
+	const struct end_segment *newest = &stream->peer->segments[peer_epoch(stream) % END_SEGMENTS];
+	bool outside = atomic_load(&newest->where) == SEGMENT_OUTSIDE;
+	return atomic_load(outside ? &newest->start : &stream->peer->tail) > atomic_load(&stream->own->head);
+}
+
 /* Would the kernel reset the connection rather than end it? Unread bytes, or SO_LINGER with no time. */
 static bool resets(struct nn_stream *stream, int fd)
 {
 	struct linger linger = {0};
 	socklen_t length = sizeof linger;
-	if (stream->rx_ring && atomic_load(&stream->peer->tail) > atomic_load(&stream->own->head)) {
+	if ((atomic_load(&stream->own->tx_flags) & END_FIN) && (peer_tx_flags(stream) & END_FIN))
+		return false; /* both directions have ended: there is nothing left to reset */
+	if (unread(stream, fd)) {
 		linger_no_time(fd);
 		return true;
 	}
@@ -85,6 +102,8 @@ static void farewell(struct nn_stream *stream, uint64_t flags)
 	if (atomic_exchange(&stream->left, 1))
 		return;
 	atomic_fetch_or(&stream->own->rx_flags, END_DONE);
+	if ((flags & END_RESET) && (atomic_load(&stream->own->tx_flags) & END_FIN))
+		flags |= END_RESET_LATE;
 	say(stream, END_FIN | END_CLOSED | flags);
 }
 

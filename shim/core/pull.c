@@ -104,7 +104,7 @@ static long tcp_read(struct nn_stream *stream, struct cursor *to, struct wish wi
 				stream_look(stream);
 				/* Bytes that a known next segment says went before it, and the kernel has none left: lost with a
 				 * reset, else a lie. */
-				if (rx_segment_end(stream) != UINT64_MAX && !atomic_load(&stream->error) && !atomic_load(&stream->reset_told))
+				if (rx_segment_end(stream) != UINT64_MAX && !atomic_load(&stream->error) && !stream_reset_told(stream))
 					rx_spoil(stream);
 				return PULL_END;
 			}
@@ -224,9 +224,9 @@ long stream_pull(struct nn_stream *stream, struct cursor *to, struct wish wish, 
 			continue;
 		if (total || !rx_taken(stream))
 			break;
-		/* A reset is told after the bytes, and instead of the end. */
+		/* A reset is told after the bytes, and instead of the end, unless that had come before it. */
 		if ((atomic_load(&stream->error) || stream_reset_unseen(stream)) && (!stream->rx_ring || drained(stream)))
-			return -stream_take_error(stream);
+			return stream_reset_late(stream) ? PULL_END : -stream_take_error(stream);
 		if (got == PULL_END)
 			return PULL_END;
 		if (!stream->rx_ring)

@@ -93,5 +93,7 @@ struct readiness stream_readiness(struct nn_stream *stream)
 		state.ready |= POLLHUP;
 	if (atomic_load_explicit(&stream->error, memory_order_relaxed) || stream_reset_unseen(stream))
 		state.ready |= READY_IN | READY_OUT | POLLERR | POLLHUP | POLLRDHUP;
+	else if (stream_reset_told(stream))
+		state.ready |= READY_IN | READY_OUT | POLLHUP | POLLRDHUP; /* no error any more, and nothing else either */
 	return state;
 }

@@ -158,7 +158,10 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 	for (;;) {
 		if (atomic_load_explicit(&stream->error, memory_order_relaxed) || stream_reset_unseen(stream)) {
 			/* What was taken counts; the error is for the next call. */
-			*error = *sent ? 0 : -stream_take_error(stream);
+			int reset = *sent ? 0 : stream_take_error(stream);
+			if (reset == EPIPE)
+				return RING_LEFT; /* the kernel says so as well, with SIGPIPE */
+			*error = -reset;
 			return RING_DONE;
 		}
 		enum lock_outcome lock = tx_lock(stream);

@@ -324,7 +324,7 @@ void stream_look(struct nn_stream *stream)
 		int error = 0;
 		length = sizeof error;
 		sys_call5(SYS_getsockopt, stream->fd, SOL_SOCKET, SO_ERROR, &error, &length);
-		if (error && !atomic_load(&stream->reset_told))
+		if (error && !stream_reset_told(stream))
 			atomic_store(&stream->error, error);
 	}
 	if (atomic_exchange(&stream->kernel_hup, 1))
@@ -352,11 +352,13 @@ int stream_take_error(struct nn_stream *stream)
 {
 	int error = atomic_exchange(&stream->error, 0);
 	if (!error && stream_reset_unseen(stream))
-		error = ECONNRESET;
-	if (error == ECONNRESET && !atomic_exchange(&stream->reset_told, 1)) {
-		/* The kernel's RST carries the same news, now or in a moment: it must not be told twice. */
+		error = stream_reset_late(stream) && !(atomic_load(&stream->own->tx_flags) & END_FIN) ? EPIPE : ECONNRESET;
+	if ((error == ECONNRESET || error == EPIPE) && stream_tell_reset(stream)) {
+		/* The kernel's RST carries the same news, now or in a moment: it must not be told twice. Whatever the peer does, from
+		 * here on the kernel says what it says of a connection that is gone. */
 		int again = 0;
 		socklen_t length = sizeof again;
+		sys_call2(SYS_shutdown, stream->fd, SHUT_RDWR);
 		sys_call5(SYS_getsockopt, stream->fd, SOL_SOCKET, SO_ERROR, &again, &length);
 	}
 	return error;

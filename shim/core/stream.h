@@ -211,10 +211,33 @@ static inline uint64_t peer_tx_flags(const struct nn_stream *stream)
 	return !flags || peer_holds(stream) ? flags : 0;
 }
 
+/* The application has heard of a reset, in this process or in another that shares the end. */
+static inline bool stream_reset_told(const struct nn_stream *stream)
+{
+	return atomic_load_explicit(&stream->reset_told, memory_order_relaxed) ||
+	       (stream->own && (atomic_load(&stream->own->rx_flags) & END_TOLD));
+}
+
+/* Notes that it has. False: it had before. */
+static inline bool stream_tell_reset(struct nn_stream *stream)
+{
+	bool before = stream_reset_told(stream);
+	atomic_store(&stream->reset_told, 1);
+	if (stream->own && !before)
+		atomic_fetch_or(&stream->own->rx_flags, END_TOLD);
+	return !before;
+}
+
 /* The peer reset the connection (END_RESET) and the application has not heard of it. */
 static inline bool stream_reset_unseen(const struct nn_stream *stream)
 {
-	return (peer_tx_flags(stream) & END_RESET) && !atomic_load_explicit(&stream->reset_told, memory_order_relaxed);
+	return (peer_tx_flags(stream) & END_RESET) && !stream_reset_told(stream);
+}
+
+/* The reset came after the peer's end: readers are told of the end alone. */
+static inline bool stream_reset_late(const struct nn_stream *stream)
+{
+	return (peer_tx_flags(stream) & END_RESET_LATE) || atomic_load_explicit(&stream->error, memory_order_relaxed) == EPIPE;
 }
 
 /* The error to report now, 0 for none; it is reported once. */
@@ -224,7 +247,7 @@ int stream_take_error(struct nn_stream *stream);
 static inline void stream_error_told(struct nn_stream *stream, long outcome)
 {
 	if (outcome == -ECONNRESET) {
-		atomic_store(&stream->reset_told, 1);
+		stream_tell_reset(stream);
 		atomic_store(&stream->error, 0);
 	}
 }
