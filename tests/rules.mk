@@ -15,6 +15,8 @@ unit-tests += $(arena-tests)
 
 # Time limits in seconds, where 300 are not right.
 limit-stress := 180
+# By default some minutes; with N as long as it takes.
+limit-conformance := $(if $(N),864000,900)
 limit-suites := 480
 tier = $(addsuffix $(addprefix :,$(limit-$(1))),$(wildcard tests/$(1)/run))
 
@@ -28,7 +30,7 @@ unit: $(unit-tests) ## unit tests of core, arena and command
 command: ## the notnets command, end to end
 model: ## the state machine of the switch, checked by SPIN
 	$(Q)$(run-tests) test-model
-conformance: ## socket scripts, every result the same on TCP and on the shim
+conformance: ## socket scripts, every result the same on TCP and on the shim: the written ones, and N (10000) made from SEED on
 programs: ## unmodified programs, with the shim at both ends, either and neither
 stress: ## random sizes, kills and switches, checksummed
 suites: ## Python's own tests, with and without the shim

@@ -4,7 +4,7 @@
  * client (`stage.py`) on its standard streams:
  *
  *   begin NAME=VALUE...     starts A and B, with this in their environment     ok | broken WHY
- *   play COUNT              COUNT lines follow, one step each                  INDEX OUTCOME... then done | broken WHY
+ *   play COUNT [SECONDS]    COUNT lines follow, one step each, none longer     INDEX OUTCOME... then ok | broken WHY
  *   end                     ends all processes                                 ok | broken WHY
  *
  * A step: `run|start P T TEXT`, `direct P T TEXT`, `collect N`, `watch N`, `greet P`, `sleep MS`, `kill P NUMBER`, `gone P`,
@@ -33,7 +33,7 @@
 #include <unistd.h>
 
 enum {
-	STEP_MS = 8000,	     /* no step takes longer */
+	STEP_MS = 8000,	     /* no step takes longer, where the client does not say otherwise */
 	END_MS = 3000,	     /* nor the end of all processes */
 	LOOK_US = 300,	     /* between two looks at a thread */
 	ASLEEP_US = 1500,    /* so long, it has not run */
@@ -51,6 +51,7 @@ static struct {
 } known[BOARD_PROCESSES];
 static uint32_t greeted[BOARD_PROCESSES];
 static char why[512];
+static int step_ms = STEP_MS;
 
 static uint64_t now_us(void)
 {
@@ -274,7 +275,7 @@ static const char *host(const struct board_step *step)
 	else if (sscanf(text, "kill %d", &number) == 1 && (know(step->process), known[step->process].pidfd > 0))
 		syscall(SYS_pidfd_send_signal, known[step->process].pidfd, number, NULL, 0);
 	else if (!strcmp(text, "gone"))
-		return ended(step->process, STEP_MS) ? "gone" : "still there";
+		return ended(step->process, step_ms) ? "gone" : "still there";
 	return "";
 }
 
@@ -305,7 +306,7 @@ static bool hangs(uint32_t index)
 	uint32_t of = step->kind == STEP_COLLECT || step->kind == STEP_WATCH ? step->of : index;
 	char text[300];
 	snprintf(text, sizeof text, "%c%.0u: %.200s: hangs; TIMEOUT after %d s", 'A' + board->steps[of].process,
-		board->steps[of].thread, board->text + board->steps[of].text, STEP_MS / 1000);
+		board->steps[of].thread, board->text + board->steps[of].text, step_ms / 1000);
 	return broken(text);
 }
 
@@ -338,7 +339,7 @@ static bool play(void)
 			if (!bury(turn))
 				return false;
 		}
-		if (now - since > STEP_MS * 1000ull)
+		if (now - since > (uint64_t)step_ms * 1000)
 			return hangs(index);
 		bell_wait(&board->bell, seen, step->kind == STEP_WATCH ? LOOK_US : 20000);
 	}
@@ -446,6 +447,7 @@ int main(int argc, char **argv)
 			fine = begin(words + 1, count - 1);
 		} else if (!strcmp(words[0], "play")) {
 			uint32_t steps = count > 1 ? (uint32_t)atoi(words[1]) : 0;
+			step_ms = count > 2 ? atoi(words[2]) * 1000 : STEP_MS;
 			fine = read_script(steps) && play();
 			tell(steps);
 		} else {

@@ -11,9 +11,10 @@ SECOND_OPINIONS = 3
 
 
 class Verdict:
-    def __init__(self, word, lines=(), twofold=""):
+    def __init__(self, word, lines=(), twofold="", fault="shim"):
         self.word, self.lines = word, list(lines)
         self.twofold = twofold  # the step that TCP answered in more than one way
+        self.fault = fault      # of a failure: "script", if it is none of the shim's
 
     def failed(self):
         return self.word != "ok"
@@ -42,7 +43,7 @@ class Judge:
         self.tcp.close()
         self.other.close()
 
-    def sitting(self, items, chaos, environment=()):
+    def sitting(self, items, chaos, environment=(), seconds=8):
         """Verdicts on scripts that are played by the same processes, up to the first that fails, and on the sitting as a
         whole: (verdicts, verdict)."""
         verdicts, wanted = [], 0
@@ -52,7 +53,7 @@ class Judge:
             if number:
                 self.tcp.between()
                 self.other.between()
-            verdicts.append(self.script(items[:number + 1], item))
+            verdicts.append(self.script(items[:number + 1], item, seconds))
             wanted += item.expect == "switched"
             if verdicts[-1].failed():
                 break
@@ -67,16 +68,16 @@ class Judge:
             return verdicts, Verdict("not ok", [f"  nothing was switched: {self.other.reports}"])
         return verdicts, Verdict("ok")
 
-    def script(self, played, item):
+    def script(self, played, item, seconds):
         """A verdict on the last of the scripts that were `played` in this sitting."""
         try:
             program = script.Program(item)
         except script.Invalid as error:
-            return Verdict("not ok", [f"  the script is wrong: {error}"])
-        tcp = self.tcp.play(program)
+            return Verdict("not ok", [f"  the script is wrong: {error}"], fault="script")
+        tcp = self.tcp.play(program, seconds)
         if tcp.broken:
-            return Verdict("not ok", ["  the script fails on TCP itself: " + tcp.broken])
-        other = self.other.play(program)
+            return Verdict("not ok", ["  the script fails on TCP itself: " + tcp.broken], fault="script")
+        other = self.other.play(program, seconds)
         if other.broken:
             return Verdict("not ok", ["  with the shim: " + other.broken] + [f"  {s} -> {o}" for s, o in other.trace[-6:]])
         told = [f"  {s} -> {o}" for s, o in tcp.trace]

@@ -166,6 +166,30 @@ static void op_recvall(struct call *call)
 	free(data);
 }
 
+/* gather FD SIZE: until so many have come, whether or not the descriptor waits for them */
+static void op_gather(struct call *call)
+{
+	size_t size = (size_t)arg_number(call, 2, 4096), done = 0;
+	int fd = arg_fd(call, 1);
+	uint8_t *data = calloc(1, size + 1);
+	const char *end = "";
+	while (done < size) {
+		struct pollfd p = {fd, POLLIN, 0};
+		ssize_t n = recv(fd, data + done, size - done, MSG_DONTWAIT);
+		if (n < 0 && errno == EAGAIN && poll(&p, 1, 2000) == 1)
+			continue;
+		if (n <= 0) {
+			end = n ? strerrorname_np(errno) : "EOF";
+			break;
+		}
+		done += (size_t)n;
+	}
+	say(call, "%zu", done);
+	say_data(call, data, done);
+	say(call, " %s", end);
+	free(data);
+}
+
 /* drain FD: all there is now, which must be what `fill` has sent: compared by the controller */
 static void op_drain(struct call *call)
 {
@@ -292,6 +316,6 @@ static void op_warm(struct call *call)
 
 const struct op ops_recv[] = {{"recv", op_recv}, {"recvchk", op_recvchk}, {"readchk", op_readchk}, {"read", op_read},
 	{"readv", op_readv}, {"recvfrom", op_recvfrom}, {"recvmsg", op_recvmsg}, {"recvmmsg", op_recvmmsg},
-	{"recvall", op_recvall}, {"drain", op_drain}, {"splicein", op_splicein}, {"spliceout", op_spliceout},
+	{"recvall", op_recvall}, {"gather", op_gather}, {"drain", op_drain}, {"splicein", op_splicein}, {"spliceout", op_spliceout},
 	{"inq", op_inq}, {"outq", op_outq}, {"outqnsd", op_outqnsd}, {"atmark", op_atmark}, {"warm", op_warm},
 	{NULL, NULL}};

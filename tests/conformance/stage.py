@@ -60,10 +60,10 @@ class Stage:
                 os.unlink(self.folder + "/" + name)
         self.broken = self.ask("begin " + " ".join(words) + "\n")[1]
 
-    def play(self, program):
+    def play(self, program, seconds=8):
         if self.broken:
             return Play([], self.broken)
-        text = f"play {len(program.instructions)}\n" + "\n".join(program.instructions) + "\n"
+        text = f"play {len(program.instructions)} {seconds}\n" + "\n".join(program.instructions) + "\n"
         outcomes, self.broken = self.ask(text)
         try:
             return Play(program.trace(outcomes), self.broken)
