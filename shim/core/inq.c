@@ -54,8 +54,11 @@ int nn_inq(struct nn_io *io, int fd, int *value)
 	int outcome = NN_RAW;
 	if (stream_is_paired(stream) && rx_taken(stream)) {
 		enum lock_outcome lock = rx_lock(stream);
-		if (lock != LOCK_NESTED)
+		if (lock != LOCK_NESTED) {
+			if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
+				rx_reload(stream); /* another process may have read on */
 			rx_enter(stream);
+		}
 		uint64_t count = waiting(stream);
 		*value = count > INT32_MAX ? INT32_MAX : (int)count;
 		io->result = 0;
