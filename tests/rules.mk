@@ -30,7 +30,7 @@ unit: $(unit-tests) ## unit tests of core, arena and command
 command: ## the notnets command, end to end
 model: ## the state machine of the switch, checked by SPIN
 	$(Q)$(run-tests) test-model
-conformance: ## socket scripts, every result the same on TCP and on the shim: the written ones, and N (10000) made from SEED on
+conformance: ## socket scripts, every result the same on TCP and on the shim: the written ones, and N (1000) made from SEED (1) on
 programs: ## unmodified programs, with the shim at both ends, either and neither
 stress: ## random sizes, kills and switches, checksummed
 suites: ## Python's own tests, with and without the shim

@@ -29,6 +29,9 @@ def let_go(m, end, process, fd):
     """Closes one descriptor, in one of the ways there are."""
     who = m.awake(process)
     last = len(end.refs) == 1
+    shared = len({p for p, _ in end.peer.refs}) > 1
+    if last and end.waiting and shared and not m.open_questions:
+        return  # what one process has taken from the kernel of a reset, the others that share the end do not know
     if last and end.waiting and end.peer.waiting:
         return  # a reset, and bytes on their way both ways: what arrives is open on TCP itself
     kind = m.dice.randrange(12)
@@ -63,7 +66,7 @@ def close(m, end):
         return
     process, fd = m.dice.choice(end.refs)
     if len(end.refs) == 1:
-        if m.inq and not m.open_questions:
+        if (m.inq or len({p for p, _ in end.peer.refs}) > 1) and not m.open_questions:
             return
         if m.tolerant and (end.waiting or end.peer.waiting):
             return
