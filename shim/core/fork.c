@@ -272,11 +272,10 @@ static void passing(int fd, enum nn_reason reason)
 	struct nn_stream *stream = stream_get(fd);
 	if (!stream)
 		return;
-	if (!nn_in_vfork_child())
-		stream_outside(stream, reason, OUTSIDE_BOTH | OUTSIDE_MUST);
-	else if (!stream_is_paired(stream))
+	bool mine = !nn_in_vfork_child();
+	if (!mine && !stream_is_paired(stream))
 		stream_alone(stream, reason); /* the search for its peer, with descriptors of our parent's, ends by itself */
-	else if (is_its_socket(stream, fd) && is_its_socket(stream, stream->fd))
+	else if (mine || (is_its_socket(stream, fd) && is_its_socket(stream, stream->fd)))
 		stream_outside(stream, reason, OUTSIDE_BOTH | OUTSIDE_MUST);
 	stream_put(stream);
 }
