@@ -479,6 +479,8 @@ static void cancelled(void **state)
 	pthread_join(thread, &result);
 	assert_ptr_equal(result, PTHREAD_CANCELED);
 	assert_int_equal(notes.cancelled, serve);
+	if (!serve)
+		assert_int_equal(notes.last_outcome, -EINTR);
 }
 BOTH_WAYS(cancelled)
 
