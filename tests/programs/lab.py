@@ -49,7 +49,7 @@ class Lab:
             report = self.path("report-" + side)
             with open(report, "a", encoding="utf-8"):
                 os.chmod(report, 0o666)
-            environment.update(LD_PRELOAD=self.shim, NOTNETS_REPORT=report, **self.variables)
+            environment.update({"LD_PRELOAD": self.shim, "NOTNETS_REPORT": report, **self.variables})
         return environment
 
     def start(self, command, shimmed, side, **more):
