@@ -18,7 +18,7 @@ limit-stress := 180
 limit-suites := 480
 tier = $(addsuffix $(addprefix :,$(limit-$(1))),$(wildcard tests/$(1)/run))
 
-tiers := command conformance programs residue stress suites
+tiers := command conformance down programs residue stress suites
 run-tests = BUILD=$(abspath $(BUILD)) scripts/test $(if $(filter 1,$(V)),-v)
 
 # What a tier is for, for `make help`.
@@ -30,6 +30,7 @@ model: ## the state machine of the switch, checked by SPIN
 	$(Q)$(run-tests) test-model
 conformance: ## socket scripts, every result the same on TCP and on the shim
 programs: ## unmodified programs, with the shim at both ends, either and neither
+down: ## back to TCP for every reason, under load
 residue: ## nothing is left behind, in a process or in the machine
 stress: ## random sizes, kills and switches, checksummed
 suites: ## Python's own tests, with and without the shim

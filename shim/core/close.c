@@ -32,35 +32,6 @@ static void say(struct nn_stream *stream, uint64_t flags)
 	stream_tell(stream);
 }
 
-/* How long a stream that ends waits for the kernel to take what the peer wants by TCP. */
-#define PAY_NS 500000000ull
-
-/* The bytes in [head, tail) of the sender's ring that the peer wants by TCP are owed even by a closing stream. The kernel takes as many
- * as its buffer holds; where that is not all, and the peer does not read, the connection can only be reset (-> false). */
-static bool pay_replay(struct nn_stream *stream)
-{
-	uint64_t deadline = 0;
-	while (tx_outside_wanted(stream) || stream->tx_replaying) {
-		enum lock_outcome lock = tx_lock(stream);
-		bool paid = lock == LOCK_NESTED;
-		if (!paid && tx_outside_wanted(stream) && !stream->tx_replaying)
-			tx_serve_outside(stream);
-		else if (!paid && stream->tx_replaying)
-			tx_replay_more(stream);
-		paid |= !stream->tx_replaying;
-		tx_unlock(stream, lock);
-		uint64_t now = nn_now_ns();
-		if (!deadline)
-			deadline = now + PAY_NS;
-		if (paid || now >= deadline)
-			return paid;
-		struct pollfd room = {.fd = stream->fd, .events = POLLOUT};
-		struct timespec limit = {0, (long)(deadline - now)};
-		sys_call5(SYS_ppoll, &room, 1, &limit, NULL, 8);
-	}
-	return true;
-}
-
 static void linger_no_time(int fd)
 {
 	struct linger linger = {.l_onoff = 1};
@@ -98,9 +69,10 @@ void stream_farewell(struct nn_stream *stream)
 static void last_close(struct nn_stream *stream, int fd)
 {
 	rendezvous_abandon(stream);
-	bool paid = !stream_is_paired(stream) || pay_replay(stream);
-	if (holders_leave(stream)) {
-		stream->shared_at_close = true; /* other processes go on with it */
+	bool paid = !stream_is_paired(stream) || tx_pay(stream);
+	if (holders_leave(stream) || atomic_load(&stream->heirs)) {
+		/* Other processes go on with it, or may: then the kernel says good-bye, since they found it on its way back to TCP. */
+		stream->shared_at_close = true;
 		return;
 	}
 	if (!stream_is_paired(stream))
@@ -269,7 +241,7 @@ long nn_shutdown(int fd, int how)
 		/* The peer must have heard of it in memory before the kernel's FIN, or it takes that for our death. */
 		atomic_store(&stream->tx_shut, 1);
 		if (stream_is_paired(stream)) {
-			if (!pay_replay(stream))
+			if (!tx_pay(stream))
 				stream_reset(stream); /* rather than an end before all bytes */
 			say(stream, END_FIN);
 		}

@@ -198,6 +198,8 @@ static void leave_to_heirs(unsigned parts)
 		/* Standard streams are inherited to be used; others mostly by accident, and a connection that others hold as well is not
 		 * reset for that. */
 		bool meant = fd <= 2 || !holders_others(stream);
+		if (!(parts & OUTSIDE_MUST))
+			atomic_store(&stream->heirs, true); /* and so may we */
 		stream_outside(stream, NN_REASON_EXEC, meant ? parts : parts & ~(unsigned)OUTSIDE_MUST);
 		stream_put(stream);
 	}

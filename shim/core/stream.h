@@ -52,6 +52,7 @@ struct nn_stream {
 	_Atomic uint32_t others, looks;
 	struct holders *holders;
 	uint32_t holders_use;
+	_Atomic bool heirs; /* programs that were started may hold the socket, and nobody counts them */
 	uint8_t held_off; /* during fork: directions that may not go up meanwhile */
 	struct state_stream *shown;
 
@@ -92,6 +93,7 @@ struct nn_stream {
 	uint64_t tx_replay_split; /* ... from the old ring up to here ... */
 	uint64_t tx_replay_end;   /* ... from the current one up to here */
 	bool tx_replaying;
+	uint8_t tx_replay_reason;  /* why the ring is left */
 	uintptr_t tx_frame;        /* see lock_take_in */
 	uint64_t tx_copying;       /* bytes that are being copied behind the tail, 0: none (send.c) ... */
 	uint64_t tx_nested_bytes;  /* ... and those that handlers sent meanwhile */
