@@ -167,6 +167,10 @@ void nn_fork_child(void)
 	/* Only the thread that forked is left: no call is in flight any more. */
 	for (uint32_t i = 0; i < stream_top(); i++) {
 		struct nn_stream *stream = stream_at(i);
+		if (stream->kept) { /* for a call of the parent's */
+			hidden_close(stream->fd);
+			stream->kept = false;
+		}
 		if (!alive(stream))
 			continue;
 		atomic_store(&stream->users, 1);

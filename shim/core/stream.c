@@ -14,6 +14,7 @@
 
 #include "shim/core/clock.h"
 #include "shim/core/epoll.h"
+#include "shim/core/hidden.h"
 #include "shim/core/holders.h"
 #include "shim/core/lease.h"
 #include "shim/core/log.h"
@@ -88,6 +89,16 @@ struct nn_stream *stream_hold(uint32_t index)
 		return stream;
 	stream_put(stream);
 	return NULL;
+}
+
+bool stream_is_at(const struct nn_stream *stream, int fd)
+{
+	return fd_entry(fd) == ((uint32_t)NN_STREAM << NN_KIND_SHIFT | stream->index);
+}
+
+bool stream_is_open(const struct nn_stream *stream)
+{
+	return stream->kept || stream_is_at(stream, stream->fd);
 }
 
 static void set_reason(struct nn_stream *stream, enum nn_reason reason)
@@ -314,7 +325,7 @@ void stream_look(struct nn_stream *stream)
 	struct tcp_info info = {0};
 	socklen_t length = sizeof info;
 	atomic_store_explicit(&stream->looked, cpu_ticks(), memory_order_relaxed);
-	if (fd_entry(stream->fd) != ((uint32_t)NN_STREAM << NN_KIND_SHIFT | stream->index) ||
+	if (!stream_is_open(stream) ||
 		sys_call5(SYS_getsockopt, stream->fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
 		return;
 	enum { ESTABLISHED = 1, FIN_WAIT1 = 4, FIN_WAIT2 = 5, CLOSED = 7 };
@@ -391,6 +402,11 @@ static void stream_free(struct nn_stream *stream)
 		stream_farewell(stream);
 		lease_begin(stream);
 		rendezvous_pair_put(stream->pair);
+	}
+	if (stream->kept) {
+		hidden_unwatch(&stream->fd);
+		hidden_close(stream->fd);
+		stream->kept = false;
 	}
 	stream->pair = NULL;
 	atomic_store_explicit(&stream->phase, STREAM_FREE, memory_order_release);
