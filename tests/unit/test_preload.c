@@ -152,6 +152,13 @@ int nn_outq(struct nn_io *io, int fd, int *value)
 	return nn_inq(io, fd, value);
 }
 
+void nn_made_socket(int fd, int domain, int type, int protocol)
+{
+	(void)domain, (void)type, (void)protocol;
+	if (fd >= 0 && nn_kind_of(fd) != NN_NONE)
+		nn_appeared(fd);
+}
+
 void nn_listening(int fd)
 {
 	(void)fd;
