@@ -19,7 +19,7 @@ EXPORT ssize_t read(int fd, void *buffer, size_t size)
 		return real.read(fd, buffer, size);
 	struct nn_io io;
 	struct iovec iov = {buffer, size};
-	SERVE(io, nn_recv(&io, fd, &iov, 1, 0), real.read(fd, buffer, size));
+	SERVE_OR_END(io, nn_recv(&io, fd, &iov, 1, 0), real.read(fd, buffer, size));
 }
 ALIAS(__read, read);
 
@@ -29,7 +29,7 @@ EXPORT ssize_t write(int fd, const void *buffer, size_t size)
 		return real.write(fd, buffer, size);
 	struct nn_io io;
 	struct iovec iov = {(void *)buffer, size};
-	SERVE(io, nn_send(&io, fd, &iov, 1, 0), real.write(fd, buffer, size));
+	SERVE_OR_END(io, nn_send(&io, fd, &iov, 1, 0), real.write(fd, buffer, size));
 }
 ALIAS(__write, write);
 
@@ -52,7 +52,7 @@ EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
 	if (!is_stream(fd) || bad_count(count) || empty(iov, count))
 		return real.readv(fd, iov, count);
 	struct nn_io io;
-	SERVE(io, nn_recv(&io, fd, iov, count, 0), real.readv(fd, iov, count));
+	SERVE_OR_END(io, nn_recv(&io, fd, iov, count, 0), real.readv(fd, iov, count));
 }
 
 EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)
@@ -60,7 +60,7 @@ EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)
 	if (!is_stream(fd) || bad_count(count))
 		return real.writev(fd, iov, count);
 	struct nn_io io;
-	SERVE(io, nn_send(&io, fd, iov, count, 0), real.writev(fd, iov, count));
+	SERVE_OR_END(io, nn_send(&io, fd, iov, count, 0), real.writev(fd, iov, count));
 }
 
 /* Whether p*v2 on a stream means recv or send with *msg_flags: at the current position, and with no flag that sockets
@@ -89,7 +89,7 @@ static bool writes_message(int fd, const struct iovec *iov, int count, off_t off
 		if (!ours(fd, iov, count, offset, flags, &msg_flags)) \
 			return real.name(fd, iov, count, offset, flags); \
 		struct nn_io io; \
-		SERVE(io, core(&io, fd, iov, count, msg_flags), real.name(fd, iov, count, offset, flags)); \
+		SERVE_OR_END(io, core(&io, fd, iov, count, msg_flags), real.name(fd, iov, count, offset, flags)); \
 	}
 POSITIONED(preadv2, reads_message, nn_recv, off_t)
 POSITIONED(preadv64v2, reads_message, nn_recv, off64_t)
@@ -102,7 +102,7 @@ EXPORT ssize_t send(int fd, const void *buffer, size_t size, int flags)
 		return real.send(fd, buffer, size, flags);
 	struct nn_io io;
 	struct iovec iov = {(void *)buffer, size};
-	SERVE(io, nn_send(&io, fd, &iov, 1, flags), real.send(fd, buffer, size, flags));
+	SERVE_OR_END(io, nn_send(&io, fd, &iov, 1, flags), real.send(fd, buffer, size, flags));
 }
 ALIAS(__send, send);
 
@@ -113,7 +113,7 @@ EXPORT ssize_t sendto(int fd, const void *buffer, size_t size, int flags, __CONS
 		return real.sendto(fd, buffer, size, flags, address, length);
 	struct nn_io io;
 	struct iovec iov = {(void *)buffer, size};
-	SERVE(io, nn_send(&io, fd, &iov, 1, flags), real.sendto(fd, buffer, size, flags, address, length));
+	SERVE_OR_END(io, nn_send(&io, fd, &iov, 1, flags), real.sendto(fd, buffer, size, flags, address, length));
 }
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
@@ -123,7 +123,7 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 		return real.sendmsg(fd, msg, flags);
 	}
 	struct nn_io io;
-	SERVE(io, nn_sendmsg(&io, fd, msg, flags), real.sendmsg(fd, msg, flags));
+	SERVE_OR_END(io, nn_sendmsg(&io, fd, msg, flags), real.sendmsg(fd, msg, flags));
 }
 
 EXPORT ssize_t recv(int fd, void *buffer, size_t size, int flags)
@@ -132,7 +132,7 @@ EXPORT ssize_t recv(int fd, void *buffer, size_t size, int flags)
 		return real.recv(fd, buffer, size, flags);
 	struct nn_io io;
 	struct iovec iov = {buffer, size};
-	SERVE(io, nn_recv(&io, fd, &iov, 1, flags), real.recv(fd, buffer, size, flags));
+	SERVE_OR_END(io, nn_recv(&io, fd, &iov, 1, flags), real.recv(fd, buffer, size, flags));
 }
 ALIAS(__recv, recv);
 
@@ -144,6 +144,7 @@ EXPORT ssize_t recvfrom(int fd, void *buffer, size_t size, int flags, __SOCKADDR
 	struct nn_io io;
 	struct iovec iov = {buffer, size};
 	long outcome_;
+	pthread_testcancel();
 	if (nn_recv(&io, fd, &iov, 1, flags) == NN_RAW)
 		return RAW_CALL(io, real.recvfrom(fd, buffer, size, flags, address, length));
 	if (io.result >= 0 && address.__sockaddr__ && length)
@@ -160,7 +161,7 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 		return result;
 	}
 	struct nn_io io;
-	SERVE(io, nn_recvmsg(&io, fd, msg, flags), real.recvmsg(fd, msg, flags));
+	SERVE_OR_END(io, nn_recvmsg(&io, fd, msg, flags), real.recvmsg(fd, msg, flags));
 }
 
 /* ---- with checks against buffer overflow: libc's own function ends the program ------------------------------------- */

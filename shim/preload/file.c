@@ -79,7 +79,12 @@ static int cookie_seek(void *cookie, off64_t *offset, int whence)
 
 static int cookie_close(void *cookie)
 {
-	return close(cookie_fd(cookie));
+	/* libc's own makes it no cancellation point. */
+	int cancellable;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
+	int result = close(cookie_fd(cookie));
+	pthread_setcancelstate(cancellable, NULL);
+	return result;
 }
 
 /* As fdopen reads it: one of r, w and a, and a + among the next four. NULL: it refuses. */

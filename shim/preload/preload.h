@@ -59,6 +59,13 @@ static inline long answer(long result)
 		return (__typeof__(call))RAW_CALL(io, call); \
 	} while (0)
 
+/* Where libc's function is a cancellation point: a thread that was cancelled before ends here, even if there is nothing to wait for. */
+#define SERVE_OR_END(io, core, call) \
+	do { \
+		pthread_testcancel(); \
+		SERVE(io, core, call); \
+	} while (0)
+
 void raw_cancelled(void *io);
 
 /* A call has handed out descriptor `fd` (or failed). */
