@@ -90,7 +90,7 @@ int nn_send(struct nn_io *io, int fd, const struct iovec *iov, int count, int fl
 int nn_recvmsg(struct nn_io *io, int fd, struct msghdr *msg, int flags);
 int nn_sendmsg(struct nn_io *io, int fd, const struct msghdr *msg, int flags);
 
-/* sendfile(2) to a stream; splice(2) from or to one. */
+/* sendfile(2) and splice(2), from or to a stream. */
 int nn_sendfile(struct nn_io *io, int out, int in, off_t *offset, size_t count);
 int nn_splice(struct nn_io *io, int in, off_t *in_offset, int out, off_t *out_offset, size_t count, unsigned flags);
 

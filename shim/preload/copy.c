@@ -25,14 +25,14 @@ static ssize_t send_file(int out, int in, off_t *offset, size_t count)
 
 EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t count)
 {
-	if (!is_stream(out))
+	if (!is_stream(out) && !is_stream(in))
 		return real.sendfile(out, in, offset, count);
 	return send_file(out, in, offset, count);
 }
 
 EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t count)
 {
-	if (!is_stream(out))
+	if (!is_stream(out) && !is_stream(in))
 		return real.sendfile64(out, in, offset, count);
 	return send_file(out, in, offset, count);
 }
