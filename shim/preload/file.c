@@ -11,7 +11,7 @@
  *
  * A TCP socket that is no stream yet has such a FILE too, as it may become one under it. Any other FILE that was there
  * before its descriptor became a stream is libc's: such a stream's descriptor is let go of before libc closes it. For stdin,
- * stdout and stderr, onto which streams are copied so that stdio uses them, see descriptor.c.
+ * stdout and stderr, onto which streams are copied, or where connections are made, so that stdio uses them, see descriptor.c.
  */
 #include "shim/preload/preload.h"
 
