@@ -110,7 +110,7 @@ static void set_reason(struct nn_stream *stream, enum nn_reason reason)
 /* Begins to track `fd`. */
 static void track(int fd, bool connector)
 {
-	if (process_show_state() < 0)
+	if (nn_in_vfork_child() || process_show_state() < 0)
 		return;
 	struct nn_stream *stream = stream_alloc();
 	if (!stream)
@@ -170,6 +170,8 @@ void stream_adopt(int fd)
 
 void nn_listening(int fd)
 {
+	if (nn_in_vfork_child())
+		return; /* the number is another one's in our parent */
 	if (nn_kind_of(fd) == NN_STREAM)
 		nn_appeared(fd); /* adopted too early: it will not connect */
 	if (nn_kind_of(fd) == NN_NONE && is_tcp(fd)) {

@@ -351,6 +351,33 @@ static void listeners(void)
 	CHECK_IS(nn_kind_of(listener), NN_NONE);
 }
 
+/* The child of vfork has numbers of its own, and its parent's tables. */
+static void numbers_of_a_vfork_child(void)
+{
+	int listener, fd[2], status;
+	pid_t child;
+
+	set_up();
+	both_ways();
+	tcp_pair(fd, &listener);
+	nn_spawning();
+	child = vfork();
+	if (!child) {
+		dup2(listener, wire.fd[1]);
+		dup2(fd[1], wire.fd[0]);
+		nn_listening(listener);
+		nn_accepted(listener, wire.fd[0]);
+		nn_listening(wire.fd[1]);
+		nn_connected(fd[0], 0);
+		_exit(0);
+	}
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	CHECK_IS(nn_kind_of(listener), NN_NONE);
+	CHECK_IS(nn_kind_of(fd[0]), NN_NONE);
+	CHECK(stream_of(wire.fd[0]) == wire.stream[0] && stream_of(wire.fd[1]) == wire.stream[1]);
+	both_ways();
+}
+
 /* connect() goes by what socket() made; when the number means something else since, unseen, that must end at the latest before a peer is sought. */
 static void hint_of_another_socket(void)
 {
@@ -394,6 +421,7 @@ CORE_TEST(many_one_after_another, 60)
 CORE_TEST(ranges, 10)
 CORE_TEST(hidden_makes_room, 10)
 CORE_TEST(listeners, 10)
+CORE_TEST(numbers_of_a_vfork_child, 10)
 CORE_TEST(hint_of_another_socket, 10)
 
 int main(void)
@@ -413,6 +441,7 @@ int main(void)
 		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_hidden_makes_room),
 		cmocka_unit_test(test_listeners),
+		cmocka_unit_test(test_numbers_of_a_vfork_child),
 		cmocka_unit_test(test_hint_of_another_socket),
 	};
 
