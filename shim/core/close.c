@@ -82,7 +82,8 @@ static bool resets(struct nn_stream *stream, int fd)
 /* Says good-bye: to the peer's shim before the kernel does. */
 static void farewell(struct nn_stream *stream, uint64_t flags)
 {
-	if (atomic_exchange(&stream->left, 1))
+	/* Confined, it was on TCP before, and the kernel's end says all there is to say. */
+	if (nn_confined || atomic_exchange(&stream->left, 1))
 		return;
 	atomic_fetch_or(&stream->own->rx_flags, END_DONE);
 	say(stream, END_FIN | END_CLOSED | flags);
@@ -110,7 +111,8 @@ static void last_close(struct nn_stream *stream, int fd)
 	/* A call in progress in another thread keeps the socket open, here as in the kernel: the last to leave says it. */
 	if (atomic_load(&stream->users) > 2)
 		return;
-	farewell(stream, !paid || resets(stream, fd) ? END_RESET : 0);
+	if (!nn_confined)
+		farewell(stream, !paid || resets(stream, fd) ? END_RESET : 0);
 }
 
 /*

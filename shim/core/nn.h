@@ -153,6 +153,11 @@ void nn_inheriting_any(void); /* nobody knows which */
 /* Before posix_spawn, popen, system...: the same for what the new program would inherit while this one lives on. */
 void nn_spawning(void);
 
+/* Before the process gives up system calls (seccomp): everything goes back to TCP, and nothing is tracked from here on, so that the calls that
+ * are still made are the application's. Not in the child of vfork. */
+void nn_confine(void);
+extern _Atomic bool nn_confined;
+
 /* A signal's handler has been set or taken away: what blocking calls do after it may be different now. */
 void nn_signals_changed(void);
 

@@ -270,8 +270,9 @@ static bool concerns_us(const struct pollfd *fds, nfds_t count)
 {
 	bool streams = false;
 	for (nfds_t i = 0; i < count; i++) {
-		enum nn_kind kind = nn_kind_of(fds[i].fd);
-		streams |= kind == NN_STREAM;
+		uint32_t entry = fd_entry(fds[i].fd);
+		enum nn_kind kind = (enum nn_kind)(entry >> NN_KIND_SHIFT);
+		streams |= kind == NN_STREAM && !stream_is_kernels(stream_at(entry & ((1u << NN_KIND_SHIFT) - 1)));
 		if (kind == NN_SET)
 			nn_passing(fds[i].fd);
 	}

@@ -91,6 +91,13 @@ struct nn_stream *stream_hold(uint32_t index)
 	return NULL;
 }
 
+bool stream_is_kernels(const struct nn_stream *stream)
+{
+	uint32_t phase = atomic_load_explicit(&stream->phase, memory_order_acquire);
+	/* Confined, what its peer may say of it in memory counts no more. */
+	return phase == STREAM_ALONE || (phase == STREAM_PAIRED && nn_confined && stream->rx_final && !tx_taken(stream));
+}
+
 bool stream_is_at(const struct nn_stream *stream, int fd)
 {
 	return fd_entry(fd) == ((uint32_t)NN_STREAM << NN_KIND_SHIFT | stream->index);
@@ -110,7 +117,7 @@ static void set_reason(struct nn_stream *stream, enum nn_reason reason)
 /* Begins to track `fd`. */
 static void track(int fd, bool connector)
 {
-	if (nn_in_vfork_child() || process_show_state() < 0)
+	if (nn_confined || nn_in_vfork_child() || process_show_state() < 0)
 		return;
 	struct nn_stream *stream = stream_alloc();
 	if (!stream)
@@ -158,7 +165,7 @@ static bool is_tcp(int fd)
 
 void stream_adopt(int fd)
 {
-	if (nn_kind_of(fd) != NN_NONE || !is_tcp(fd))
+	if (nn_confined || nn_kind_of(fd) != NN_NONE || !is_tcp(fd))
 		return;
 	struct tcp_info info = {0};
 	socklen_t length = sizeof info;
@@ -170,8 +177,8 @@ void stream_adopt(int fd)
 
 void nn_listening(int fd)
 {
-	if (nn_in_vfork_child())
-		return; /* the number is another one's in our parent */
+	if (nn_confined || nn_in_vfork_child())
+		return; /* in the latter the number is another one's in our parent */
 	if (nn_kind_of(fd) == NN_STREAM)
 		nn_appeared(fd); /* adopted too early: it will not connect */
 	if (nn_kind_of(fd) == NN_NONE && is_tcp(fd)) {
@@ -209,7 +216,7 @@ void nn_connecting(int fd, const struct sockaddr *address, socklen_t length)
 void nn_connected(int fd, long outcome)
 {
 	/* A connection that stays short must not pay for a question to the kernel: a hint will do, stream_tick asks later. */
-	if ((outcome == 0 || outcome == -EINPROGRESS || outcome == -EINTR) && nn_kind_of(fd) == NN_NONE &&
+	if (!nn_confined && (outcome == 0 || outcome == -EINPROGRESS || outcome == -EINTR) && nn_kind_of(fd) == NN_NONE &&
 		(fd_entry(fd) == FD_TCP_SOCKET || is_tcp(fd)))
 		track(fd, true);
 }
@@ -270,6 +277,8 @@ static bool worth_it(const struct nn_stream *stream)
 
 void stream_tick(struct nn_stream *stream)
 {
+	if (nn_confined)
+		return;
 	if (stream_is_shared(stream))
 		holders_look(stream);
 	switch (atomic_load_explicit(&stream->phase, memory_order_acquire)) {

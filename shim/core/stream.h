@@ -165,6 +165,9 @@ void stream_look(struct nn_stream *stream);
 /* True when the application wants no waiting: MSG_DONTWAIT or O_NONBLOCK. */
 bool stream_nonblocking(struct nn_stream *stream, int flags);
 
+/* Is the kernel to be asked about all of it, for good? */
+bool stream_is_kernels(const struct nn_stream *stream);
+
 /* Does `fd` name the stream? */
 bool stream_is_at(const struct nn_stream *stream, int fd);
 

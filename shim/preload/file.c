@@ -156,7 +156,7 @@ static bool is_tcp_socket(int fd)
 
 EXPORT FILE *fdopen(int fd, const char *mode)
 {
-	return nn_fds && (is_stream(fd) || is_tcp_socket(fd)) ? open_stream(fd, mode) : real.fdopen(fd, mode);
+	return nn_fds && !nn_confined && (is_stream(fd) || is_tcp_socket(fd)) ? open_stream(fd, mode) : real.fdopen(fd, mode);
 }
 ALIAS(_IO_fdopen, fdopen);
 

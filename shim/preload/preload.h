@@ -78,6 +78,9 @@ static inline void appeared(int fd)
 /* What stdio does with 0, 1 and 2 no wrapper sees: a stream that got there stays on TCP. In descriptor.c. */
 void leave_to_stdio(int fd);
 
+/* In process.c: seccomp. */
+void filter_begins(bool strict, const void *filter);
+
 /* In start.c: the child of a fork that no handler of libc's has seen. */
 void front_forked(void);
 
