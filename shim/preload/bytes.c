@@ -161,7 +161,7 @@ EXPORT ssize_t recvfrom(int fd, void *buffer, size_t size, int flags, __SOCKADDR
 	struct nn_io io;
 	struct iovec iov = {buffer, size};
 	long outcome_;
-	pthread_testcancel();
+	cancellation_point();
 	if (nn_recv(&io, fd, &iov, 1, flags) == NN_RAW)
 		return RAW_CALL(io, real.recvfrom(fd, buffer, size, flags, address, length));
 	if (io.result >= 0 && address.__sockaddr__ && length) {

@@ -18,7 +18,7 @@ EXPORT int close(int fd)
 {
 	if (!is_tracked(fd) || nn_in_vfork_child())
 		return real.close(fd);
-	pthread_testcancel();
+	cancellation_point();
 	return (int)answer(nn_close(fd));
 }
 ALIAS(__close, close);

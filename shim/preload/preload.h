@@ -59,10 +59,19 @@ static inline long answer(long result)
 		return (__typeof__(call))RAW_CALL(io, call); \
 	} while (0)
 
-/* Where libc's function is a cancellation point: a thread that was cancelled before ends here, even if there is nothing to wait for. */
+/* Where libc's function is a cancellation point: a thread that was cancelled before ends here, even if there is nothing to wait for. Most
+ * programs never cancel any. */
+extern _Atomic bool any_cancelled; /* in process.c */
+
+static inline void cancellation_point(void)
+{
+	if (__builtin_expect(__atomic_load_n((bool *)&any_cancelled, __ATOMIC_RELAXED), 0))
+		pthread_testcancel();
+}
+
 #define SERVE_OR_END(io, core, call) \
 	do { \
-		pthread_testcancel(); \
+		cancellation_point(); \
 		SERVE(io, core, call); \
 	} while (0)
 

@@ -236,6 +236,16 @@ EXPORT int execle(const char *path, const char *argument, ...)
 	return execve(path, argv, envp);
 }
 
+/* ---- threads -------------------------------------------------------------------------------------------------------- */
+
+_Atomic bool any_cancelled;
+
+EXPORT int pthread_cancel(pthread_t thread)
+{
+	any_cancelled = true;
+	return real.pthread_cancel(thread);
+}
+
 /* ---- seccomp -------------------------------------------------------------------------------------------------------- */
 
 /* A filter is there (libseccomp and others ask with none what the kernel knows), or there is to be none. */

@@ -96,7 +96,7 @@ EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct tim
 	struct timespec span = {0, 0};
 	uint64_t begun = 0;
 	long outcome_;
-	pthread_testcancel();
+	cancellation_point();
 	if (timeout) {
 		span.tv_sec = timeout->tv_sec + timeout->tv_usec / 1000000;
 		span.tv_nsec = timeout->tv_usec % 1000000 * 1000l;
