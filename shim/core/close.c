@@ -53,7 +53,8 @@ static bool resets(struct nn_stream *stream, int fd)
 /* Says good-bye: to the peer's shim before the kernel does. */
 static void farewell(struct nn_stream *stream, uint64_t flags)
 {
-	if (atomic_exchange(&stream->left, 1))
+	/* Confined, it was on TCP before, and the kernel's end says all there is to say. */
+	if (nn_confined || atomic_exchange(&stream->left, 1))
 		return;
 	atomic_fetch_or(&stream->own->rx_flags, END_DONE);
 	say(stream, END_FIN | END_CLOSED | flags);
@@ -62,7 +63,7 @@ static void farewell(struct nn_stream *stream, uint64_t flags)
 void stream_farewell(struct nn_stream *stream)
 {
 	if (stream->own && !stream->shared_at_close)
-		farewell(stream, 0);
+		farewell(stream, stream->kept && resets(stream, stream->fd) ? END_RESET : 0);
 }
 
 /* The last descriptor of this process on the stream goes. */
@@ -82,7 +83,33 @@ static void last_close(struct nn_stream *stream, int fd)
 	/* A call in progress in another thread keeps the socket open, here as in the kernel: the last to leave says it. */
 	if (atomic_load(&stream->users) > 2)
 		return;
-	farewell(stream, !paid || resets(stream, fd) ? END_RESET : 0);
+	if (!nn_confined)
+		farewell(stream, !paid || resets(stream, fd) ? END_RESET : 0);
+}
+
+/*
+ * A system call holds the socket until it returns, whatever becomes of the number: a call of ours that is in progress in another thread,
+ * and makes several, needs a descriptor for it that stays. Before the last number goes. -1: no call, or no descriptor.
+ */
+static int keep(const struct nn_stream *stream, int fd)
+{
+	enum { OURS = 2 }; /* the descriptors' own hold, and the caller's */
+	if (atomic_load(&stream->fds) > 1 || atomic_load(&stream->users) <= OURS || !stream_is_paired(stream))
+		return -1;
+	int kept = hidden_copy(fd);
+	return kept < 0 ? -1 : kept;
+}
+
+/* The number `fd` is no longer the stream's, but others are. */
+static void use_other(struct nn_stream *stream, int fd)
+{
+	if (stream->fd != fd)
+		return;
+	for (int other = 0; other < fd_top(); other++)
+		if (stream_is_at(stream, other)) {
+			stream->fd = other;
+			break;
+		}
 }
 
 /* Takes the number out of the tables. The caller closes it, and afterwards puts the stream returned (or NULL). */
@@ -95,19 +122,26 @@ static struct nn_stream *detach(int fd)
 		if (!stream)
 			return NULL;
 		uint32_t expected = entry;
+		int kept = keep(stream, fd);
 		if (!atomic_compare_exchange_strong(&nn_fds[fd], &expected, 0)) {
+			hidden_close(kept);
 			stream_put(stream); /* another thread closes it as well */
 			return NULL;
 		}
 		if (atomic_fetch_sub(&stream->fds, 1) == 1) {
+			if (kept >= 0) {
+				stream->fd = kept;
+				stream->kept = true;
+				hidden_watch(&stream->fd);
+				waiters_ring_own(stream->own); /* who sleeps, sleeps on the number */
+			}
 			last_close(stream, fd);
+			if (kept < 0)
+				stream->fd = -1; /* what has the number next is not to be touched */
 			stream_put(stream); /* the descriptors' own hold */
-		} else if (stream->fd == fd) {
-			for (int other = 0; other < fd_top(); other++)
-				if (fd_entry(other) == entry) {
-					stream->fd = other;
-					break;
-				}
+		} else {
+			hidden_close(kept);
+			use_other(stream, fd);
 		}
 		return stream;
 	}
@@ -170,7 +204,10 @@ void nn_appeared(int fd)
 			stream->shared_at_close = holders_leave(stream);
 			if (stream_is_paired(stream) && !stream->shared_at_close)
 				farewell(stream, 0);
+			stream->fd = -1; /* calls in progress must not touch the newcomer */
 			stream_put(stream);
+		} else {
+			use_other(stream, fd);
 		}
 		stream_put(stream);
 	} else {

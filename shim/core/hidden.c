@@ -156,7 +156,7 @@ static int dup_high(int fd)
 	return outcome;
 }
 
-int hidden_take(int fd)
+int hidden_copy(int fd)
 {
 	if (fd < 0)
 		return fd;
@@ -165,7 +165,14 @@ int hidden_take(int fd)
 	if (high >= 0)
 		note(high);
 	drop_lock(mask);
-	sys_call1(SYS_close, fd);
+	return high;
+}
+
+int hidden_take(int fd)
+{
+	int high = hidden_copy(fd);
+	if (fd >= 0)
+		sys_call1(SYS_close, fd);
 	return high;
 }
 

@@ -90,7 +90,7 @@ int nn_send(struct nn_io *io, int fd, const struct iovec *iov, int count, int fl
 int nn_recvmsg(struct nn_io *io, int fd, struct msghdr *msg, int flags);
 int nn_sendmsg(struct nn_io *io, int fd, const struct msghdr *msg, int flags);
 
-/* sendfile(2) to a stream; splice(2) from or to one. */
+/* sendfile(2) and splice(2), from or to a stream. */
 int nn_sendfile(struct nn_io *io, int out, int in, off_t *offset, size_t count);
 int nn_splice(struct nn_io *io, int in, off_t *in_offset, int out, off_t *out_offset, size_t count, unsigned flags);
 
@@ -152,6 +152,11 @@ void nn_inheriting_any(void); /* nobody knows which */
 
 /* Before posix_spawn, popen, system...: the same for what the new program would inherit while this one lives on. */
 void nn_spawning(void);
+
+/* Before the process gives up system calls (seccomp): everything goes back to TCP, and nothing is tracked from here on, so that the calls that
+ * are still made are the application's. Not in the child of vfork. */
+void nn_confine(void);
+extern _Atomic bool nn_confined;
 
 /* A signal's handler has been set or taken away: what blocking calls do after it may be different now. */
 void nn_signals_changed(void);

@@ -36,6 +36,8 @@ struct list {
 	bool rings;   /* something in it is on a ring */
 	bool attached;
 	bool unsure;  /* the last look was not conclusive */
+	bool rung;    /* the last question to the kernel found the bell readable */
+	bool crowded; /* there are as many entries as the kernel takes: none for a bell */
 	void *memory; /* of long lists */
 	size_t bytes;
 	struct pollfd few_asked[FEW + 1];
@@ -161,8 +163,17 @@ static long merge(struct list *list)
 
 static long ask_kernel(struct list *list, const struct timespec *timeout, const sigset_t *mask, int bell)
 {
-	list->asked[list->count] = (struct pollfd){.fd = bell, .events = POLLIN};
-	return nn_front.ppoll(list->asked, list->count + 1, timeout, mask, list);
+	if (bell < 0)
+		return nn_front.ppoll(list->asked, list->count, timeout, mask, list);
+	/* In an entry that the application does not use, where there is one: their number is limited (RLIMIT_NOFILE). */
+	nfds_t place = 0;
+	while (place < list->count && list->asked[place].fd >= 0)
+		place++;
+	list->asked[place] = (struct pollfd){.fd = bell, .events = POLLIN};
+	long outcome = nn_front.ppoll(list->asked, list->count + (place == list->count), timeout, mask, list);
+	list->rung = outcome > 0 && list->asked[place].revents;
+	list->asked[place] = (struct pollfd){.fd = -1};
+	return outcome;
 }
 
 static bool attach_all(struct list *list)
@@ -211,7 +222,7 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 				outcome = -EINTR;
 		}
 		if (!ready && !outcome) {
-			const int bell = waiter_bell(&list->sleep.waiter);
+			const int bell = list->crowded ? -1 : waiter_bell(&list->sleep.waiter);
 			bool heard = attach_all(list) && bell >= 0;
 			waiter_falls_asleep(&list->sleep.waiter);
 			if (!look(list, true) && !list->unsure) { /* W2 */
@@ -223,9 +234,12 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 				struct timespec limit = {(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
 				outcome = ask_kernel(list, left == UINT64_MAX ? NULL : &limit, mask, bell);
 				waiter_wakes(&list->sleep.waiter);
-				if (outcome > 0 && list->asked[list->count].revents)
+				if (outcome > 0 && bell >= 0 && list->rung)
 					waiter_heard(&list->sleep.waiter);
-				if (outcome > 0)
+				if (outcome == -EINVAL && bell >= 0) {
+					list->crowded = true; /* once more without it */
+					outcome = 0;
+				} else if (outcome > 0)
 					ready = merge(list);
 				else if (outcome == 0 && all && left != UINT64_MAX)
 					deadline = 0; /* time is over: one last look */
@@ -256,8 +270,9 @@ static bool concerns_us(const struct pollfd *fds, nfds_t count)
 {
 	bool streams = false;
 	for (nfds_t i = 0; i < count; i++) {
-		enum nn_kind kind = nn_kind_of(fds[i].fd);
-		streams |= kind == NN_STREAM;
+		uint32_t entry = fd_entry(fds[i].fd);
+		enum nn_kind kind = (enum nn_kind)(entry >> NN_KIND_SHIFT);
+		streams |= kind == NN_STREAM && !stream_is_kernels(stream_at(entry & ((1u << NN_KIND_SHIFT) - 1)));
 		if (kind == NN_SET)
 			nn_passing(fds[i].fd);
 	}

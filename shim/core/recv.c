@@ -156,8 +156,10 @@ static int serve(struct nn_io *io, int fd, const struct iovec *iov, int count, i
 
 int nn_recv(struct nn_io *io, int fd, const struct iovec *iov, int count, int flags)
 {
-	if (serve(io, fd, iov, count, flags) == NN_RAW)
-		return NN_RAW;
+	if (serve(io, fd, iov, count, flags) == NN_RAW) {
+		struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
+		return io->stream ? raw_call(io, fd, &message, flags) : NN_RAW;
+	}
 	stream_put(io->stream);
 	return NN_DONE;
 }
@@ -188,7 +190,7 @@ static void put_inq(struct nn_stream *stream, struct msghdr *message, size_t roo
 int nn_recvmsg(struct nn_io *io, int fd, struct msghdr *message, int flags)
 {
 	if (serve(io, fd, message->msg_iov, (int)message->msg_iovlen, flags) == NN_RAW)
-		return NN_RAW;
+		return io->stream ? raw_call(io, fd, message, flags) : NN_RAW;
 	if (io->result >= 0) {
 		size_t room = message->msg_controllen;
 		message->msg_namelen = 0;

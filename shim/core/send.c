@@ -291,15 +291,17 @@ int nn_send(struct nn_io *io, int fd, const struct iovec *iov, int count, int fl
 			if (tx_taken(stream)) {
 				struct cursor from = cursor_begin(iov, count);
 				if ((atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN) || !from.left)
-					return NN_RAW; /* shut down: EPIPE and SIGPIPE are the kernel's to give */
+					break; /* shut down: EPIPE and SIGPIPE are the kernel's to give */
 				if (send_taken(io, &from, flags) == NN_DONE)
 					return NN_DONE;
 				continue;
 			}
 		}
 		if (raw_begin(io))
-			return NN_RAW;
+			break;
 	}
+	struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
+	return raw_call(io, fd, &message, flags);
 }
 
 int nn_sendmsg(struct nn_io *io, int fd, const struct msghdr *message, int flags)

@@ -45,7 +45,8 @@ struct nn_stream {
 	_Atomic uint32_t phase;
 	_Atomic uint32_t users;  /* calls in progress */
 	_Atomic uint32_t fds;    /* numbers of this process that name it */
-	int fd;                  /* one of them */
+	int fd;                  /* one of them; when there are none: see kept */
+	bool kept;               /* fd is a hidden copy, for calls that were in progress at the last close; else -1 then */
 	bool connector;
 	uint8_t stay_reason;     /* why ALONE or down for good */
 	/* Who else holds the socket, see holders.h. */
@@ -165,6 +166,15 @@ void stream_look(struct nn_stream *stream);
 
 /* True when the application wants no waiting: MSG_DONTWAIT or O_NONBLOCK. */
 bool stream_nonblocking(struct nn_stream *stream, int flags);
+
+/* Is the kernel to be asked about all of it, for good? */
+bool stream_is_kernels(const struct nn_stream *stream);
+
+/* Does `fd` name the stream? */
+bool stream_is_at(const struct nn_stream *stream, int fd);
+
+/* Is stream->fd its socket? Not after the last close, when there was no descriptor to be had for the calls in progress. */
+bool stream_is_open(const struct nn_stream *stream);
 
 static inline bool stream_is_paired(const struct nn_stream *stream)
 {

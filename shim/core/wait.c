@@ -25,11 +25,6 @@ struct stream_sleep {
 
 #define QUICK_LOOKS 48 /* about a microsecond */
 
-static bool closed_here(const struct nn_stream *stream)
-{
-	return fd_entry(stream->fd) != ((uint32_t)NN_STREAM << NN_KIND_SHIFT | stream->index);
-}
-
 static bool ended(const struct nn_stream *stream)
 {
 	return atomic_load_explicit(&stream->error, memory_order_relaxed) || atomic_load(&stream->kernel_hup);
@@ -183,7 +178,7 @@ static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted,
 	/* What comes at once needs no bookkeeping. */
 	bool memory = sending ? stream->tx_ring && !stream->tx_replaying : stream->rx_ring && wanted != WANT_TIME;
 	for (unsigned i = 0; i < QUICK_LOOKS && memory && nn_config.spin_ns; i++) {
-		if (news(stream, sending, wanted) && !closed_here(stream))
+		if (news(stream, sending, wanted) && stream_is_open(stream))
 			return 0;
 		cpu_relax();
 	}
@@ -219,9 +214,8 @@ static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted,
 	waiter_drop(&sleep->waiter);
 	if (tx_outside_wanted(stream) || stream->tx_replaying)
 		stream_serve(stream);
-	/* Closed by another thread meanwhile: the number may be anything now, so there is no sleeping on it again. Bytes that
-	 * are there are still ours, as with the system call, which keeps the socket until it returns. */
-	if (outcome == 0 && closed_here(stream) && !news(stream, sending, wanted))
+	/* Closed by another thread meanwhile, and no copy of the socket to be had: there is no sleeping on it again. */
+	if (outcome == 0 && !stream_is_open(stream) && !news(stream, sending, wanted))
 		return -EBADF;
 	return outcome;
 }

@@ -4,6 +4,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <sys/prctl.h>
+#include <stddef.h>
+#include <linux/seccomp.h>
+#include <linux/filter.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -195,7 +199,32 @@ static void op_fconnect(struct call *call)
 	say_result(call, connect(fd, (struct sockaddr *)&address, length));
 }
 
-/* fstderr FD: as file, with what exists for the copy of FD at number 2 */
+/* confine [HOW]: from here on a few system calls kill that no operation but `get` makes; HOW `seccomp`: by that call */
+static void op_confine(struct call *call)
+{
+	static const int deadly[] = {SYS_ppoll, SYS_epoll_pwait2, SYS_memfd_create, SYS_pidfd_open, SYS_kcmp, SYS_getsockopt, SYS_prlimit64,
+		SYS_sched_yield, SYS_rt_sigpending, SYS_statx, SYS_tkill};
+	enum { DEADLY = sizeof deadly / sizeof *deadly };
+	struct sock_filter filter[DEADLY + 3];
+	struct sock_fprog program = {DEADLY + 3, filter};
+	filter[0] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+	for (unsigned i = 0; i < DEADLY; i++)
+		filter[1 + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)deadly[i], DEADLY - i, 0);
+	filter[DEADLY + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	filter[DEADLY + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (!strcmp(arg(call, 1, ""), "seccomp"))
+		say_result(call, syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program));
+	else
+		say_result(call, prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+}
+
+/* fstderr FD: as file, with what exists for the copy of FD at number 2, or for FD itself; freestderr: that number is free */
+static void op_freestderr(struct call *call)
+{
+	say_result(call, close(STDERR_FILENO));
+}
+
 static void op_fstderr(struct call *call)
 {
 	say_result(call, dup2(arg_fd(call, 1), STDERR_FILENO));
@@ -667,7 +696,7 @@ static void op_until(struct call *call)
 const struct op ops_life[] = {{"listen", op_listen}, {"connect", op_connect}, {"accept", op_accept}, {"names", op_names},
 	{"shutdown", op_shutdown}, {"close", op_close}, {"sysclose", op_sysclose}, {"closerange", op_closerange},
 	{"fclose", op_fclose}, {"fgets", op_fgets}, {"file", op_file}, {"fconnect", op_fconnect},
-	{"fstderr", op_fstderr}, {"gets", op_gets}, {"puts", op_puts}, {"flush", op_flush},
+	{"confine", op_confine}, {"fstderr", op_fstderr}, {"freestderr", op_freestderr}, {"gets", op_gets}, {"puts", op_puts}, {"flush", op_flush},
 	{"unget", op_unget}, {"buffer", op_buffer}, {"fstate", op_fstate}, {"fend", op_fend}, {"dprintf", op_dprintf},
 	{"dup", op_dup}, {"dup2", op_dup2}, {"dupfd", op_dupfd},
 	{"open", op_open}, {"nonblock", op_nonblock}, {"stat", op_stat}, {"set", op_set}, {"get", op_get},

@@ -2,7 +2,8 @@
 /*
  * The process side of the player: one thread reads the controller's lines and gives each to the thread of the actor it
  * names, which is started at its first step. A thread that is cancelled in a step answers "cancelled"; the next step of
- * that actor runs in a new thread. Signals are for the actors' threads: the reader blocks them all.
+ * that actor runs in a new thread. `pending OP` cancels the thread before the operation. Signals are for the actors' threads:
+ * the reader blocks them all.
  */
 #include "tests/conformance/player.h"
 
@@ -268,7 +269,7 @@ static void split(char *line, struct call *call)
 	}
 }
 
-static void cancelled(void *data)
+static void actor_dies(void)
 {
 	struct actor *actor = NULL;
 	for (int i = 0; i < ACTORS; i++)
@@ -278,6 +279,11 @@ static void cancelled(void *data)
 	if (actor)
 		actor->alive = false;
 	pthread_mutex_unlock(&lock);
+}
+
+static void cancelled(void *data)
+{
+	actor_dies();
 	answer(((struct call *)data)->id, "cancelled");
 }
 
@@ -288,10 +294,21 @@ static void execute(char *line)
 	call->id = call->argv[0];
 	call->argc -= 2;
 	memmove(call->argv, call->argv + 2, (size_t)call->argc * sizeof *call->argv);
+	bool pending = call->argc && !strcmp(call->argv[0], "pending");
 	pthread_cleanup_push(cancelled, call);
+	if (pending) {
+		memmove(call->argv, call->argv + 1, (size_t)--call->argc * sizeof *call->argv);
+		pthread_cancel(pthread_self()); /* deferred: the next cancellation point is its end */
+	}
 	op_run(call);
 	pthread_cleanup_pop(0);
+	if (pending) {
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+		actor_dies();
+	}
 	answer(call->id, call->out);
+	if (pending)
+		pthread_exit(NULL);
 	free(call);
 	free(line);
 }

@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -46,7 +48,7 @@ static bool serve;
 static struct {
 	int raw, raw_done, last_outcome, recv, send, appeared, let_go, duplicated, close, close_range, stay, passing;
 	int prepare, parent, failed, child, exec, exec_failed, spawning, inheriting, finish, cancelled, waits;
-	int signals;
+	int signals, confine;
 } notes;
 
 static void track(int fd, enum nn_kind kind)
@@ -152,6 +154,13 @@ int nn_outq(struct nn_io *io, int fd, int *value)
 	return nn_inq(io, fd, value);
 }
 
+void nn_made_socket(int fd, int domain, int type, int protocol)
+{
+	(void)domain, (void)type, (void)protocol;
+	if (fd >= 0 && nn_kind_of(fd) != NN_NONE)
+		nn_appeared(fd);
+}
+
 void nn_listening(int fd)
 {
 	(void)fd;
@@ -234,7 +243,12 @@ void nn_setsockopt(int fd, int level, int option, const void *value, socklen_t l
 	(void)fd, (void)level, (void)option, (void)value, (void)length;
 }
 
-_Atomic bool nn_spawned;
+_Atomic bool nn_spawned, nn_confined;
+
+void nn_confine(void)
+{
+	notes.confine++;
+}
 
 void nn_flags_changed(int fd)
 {
@@ -840,6 +854,26 @@ static void newer_calls(void **state)
 	}
 }
 
+/* Asking what the kernel knows of filters is none. */
+static void confining(void **state)
+{
+	struct {
+		unsigned short length;
+		void *filter;
+	} empty = {0, NULL};
+	(void)state;
+	assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL), -1);
+	assert_int_equal(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, NULL), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(notes.confine, 0);
+	assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &empty), -1);
+	assert_int_equal(notes.confine, 1);
+	assert_int_equal(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &empty), -1);
+	assert_int_equal(syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &empty), -1);
+	assert_int_equal(notes.confine, 3);
+	assert_int_equal(prctl(PR_GET_DUMPABLE), syscall(SYS_prctl, PR_GET_DUMPABLE));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -864,6 +898,7 @@ int main(void)
 		TEST(other_programs),
 		TEST(file_actions),
 		TEST(newer_calls),
+		TEST(confining),
 	};
 	return cmocka_run_group_tests_name("preload", tests, NULL, NULL);
 }
