@@ -9,4 +9,4 @@ $(BUILD)/tests/down/busy: $(down-src:%.c=$(BUILD)/%.o)
 
 # A library whose messages have another number.
 $(down-other)/libnotnets_shim.so: $(shim-lib)
-	$(Q)$(MAKE) --no-print-directory -s BUILD=$(down-other) CFLAGS='-O1 -DMESSAGE_MAJOR=999u' $@
+	$(Q)$(MAKE) --no-print-directory -s BUILD=$(down-other) CFLAGS='-O2 -DMESSAGE_MAJOR=999u' $@

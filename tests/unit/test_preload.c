@@ -219,13 +219,6 @@ void nn_appeared(int fd)
 	track(fd, NN_NONE);
 }
 
-void nn_made_socket(int fd, int domain, int type, int protocol)
-{
-	(void)domain, (void)type, (void)protocol;
-	if (nn_kind_of(fd) != NN_NONE)
-		nn_appeared(fd);
-}
-
 void nn_stay_tcp(int fd, int reason)
 {
 	(void)fd, (void)reason;
