@@ -43,6 +43,13 @@ class Lab:
     def path(self, name):
         return os.path.join(self.folder, name)
 
+    def lend(self, path):
+        """A copy of a file that every user may read. Only its owner may see into a repository in /root."""
+        copy = self.path(os.path.basename(path))
+        shutil.copyfile(path, copy)
+        os.chmod(copy, 0o755)
+        return copy
+
     def environment(self, shimmed, side):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("NOTNETS_") and k != "LD_PRELOAD"}
         if shimmed and self.shim:
