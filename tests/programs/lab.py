@@ -24,6 +24,11 @@ def need(*programs):
             raise Skip(f"{program} is not installed")
 
 
+def need_root():
+    if os.geteuid():
+        raise Skip("needs root")
+
+
 def free_port():
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
