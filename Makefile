@@ -32,6 +32,9 @@ NN_CFLAGS := -std=gnu17 -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes -
 	-fPIC -fvisibility=hidden -fexceptions $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) $(if $(COVERAGE),--coverage)
 NN_LDFLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(if $(COVERAGE),--coverage)
 
+# For targets that build much and are given alone.
+jobs = $(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc))
+
 # What rules.mk files add to.
 targets :=       # built by `make all`
 test-programs := # built for tests only
@@ -70,6 +73,7 @@ help: ## list the targets
 # ---- tests -------------------------------------------------------------------------------------------------------
 test: ## install what is missing, build, run every fast test
 	$(Q)scripts/setup test
+	$(Q)$(MAKE) --no-print-directory $(jobs) build-all test-programs
 	$(Q)$(MAKE) --no-print-directory test-run
 
 test-run: build-all

@@ -18,7 +18,7 @@ bench-programs: $(bench-programs)
 
 demo: ## install what is missing, build, show unmodified programs over TCP and over shared memory
 	$(Q)scripts/setup demo
-	$(Q)$(MAKE) --no-print-directory $(if $(Q),-s) $(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc)) build-all bench-programs
+	$(Q)$(MAKE) --no-print-directory $(if $(Q),-s) $(jobs) build-all bench-programs
 	$(Q)bench/demo
 
 $(BENCH)/pingpong: $(bench-pingpong-src:%.c=$(BUILD)/%.o)

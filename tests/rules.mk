@@ -39,8 +39,8 @@ $(tiers): build-all
 	$(Q)$(run-tests) $(or $(call tier,$@),$(error there is no tests/$@/run))
 
 sanitize: ## unit tests built with address, undefined and thread sanitizers
-	$(Q)$(MAKE) --no-print-directory SANITIZE=address,undefined sanitize-variant
-	$(Q)$(MAKE) --no-print-directory SANITIZE=thread sanitize-variant
+	$(Q)$(MAKE) --no-print-directory SANITIZE=address,undefined $(jobs) sanitize-variant
+	$(Q)$(MAKE) --no-print-directory SANITIZE=thread $(jobs) sanitize-variant
 sanitize-variant: $(unit-tests)
 	$(Q)BUILD=$(abspath $(BUILD)) scripts/test -v $(unit-tests)
 

@@ -239,8 +239,6 @@ void stream_paired(struct nn_stream *stream, struct nn_pair *pair, unsigned own_
 	stream->own_end = own_end;
 	stream->peer_end = peer_end;
 	stream->peer_cookie = peer_cookie;
-	stream->shown->local = stream->local;
-	stream->shown->remote = stream->remote;
 	atomic_store(&stream->shown->peer_pid, pair->peer_pid);
 	set_reason(stream, NN_REASON_NOT_READY);
 	if (atomic_load(&stream->tx_shut))
