@@ -31,8 +31,9 @@ model: ## the state machine of the switch, checked by SPIN
 conformance: ## socket scripts, every result the same on TCP and on the shim
 programs: ## unmodified programs, with the shim at both ends, either and neither
 stress: ## random sizes, kills and switches, checksummed
-suites: ## Python's own tests, with and without the shim
-$(tiers): build-all
+suites: build-all ## all of Python's own tests that concern us, with and without the shim (half an hour); `make test` plays the fast ones
+	$(Q)BUILD=$(abspath $(BUILD)) SHIM=$(abspath $(BUILD))/libnotnets_shim.so tests/suites/run full
+$(filter-out suites,$(tiers)): build-all
 	$(Q)$(MAKE) --no-print-directory test-programs
 	$(Q)$(run-tests) $(or $(call tier,$@),$(error there is no tests/$@/run))
 
