@@ -20,7 +20,8 @@
 struct stream_sleep {
 	struct sleep sleep;
 	struct nn_stream *stream;
-	struct signals_sleep signals;
+	struct signals_sleep signals; /* of a call that restarts */
+	struct signals_hold hold;     /* of one with a time limit */
 };
 
 #define QUICK_LOOKS 48 /* about a microsecond */
@@ -79,6 +80,7 @@ static void undo(struct sleep *sleep)
 {
 	struct stream_sleep *whole = (struct stream_sleep *)sleep;
 	signals_wake(&whole->signals, false);
+	signals_release(&whole->hold);
 	waiter_detach(&sleep->waiter, whole->stream->own);
 	waiter_drop(&sleep->waiter);
 	stream_put(whole->stream);
@@ -124,13 +126,28 @@ static bool news(const struct nn_stream *stream, bool sending, uint64_t wanted)
 static long sleep_restarting(struct stream_sleep *whole, struct pollfd fds[3], const struct timespec *limit)
 {
 	struct signals_sleep *signals = &whole->signals;
-	signals_fall_asleep(signals);
-	bool mixed = signals->fd >= 0;
+	long outcome = signals_fall_asleep(signals);
 	fds[2] = (struct pollfd){.fd = signals->fd, .events = POLLIN};
-	long outcome = nn_front.ppoll(fds, mixed ? 3 : 2, limit, mixed ? &signals->mask : NULL, &whole->sleep);
+	if (outcome < 0) {
+		signals_wake(signals, false);
+		return outcome;
+	}
+	outcome = nn_front.ppoll(fds, signals->fd >= 0 ? 3 : 2, limit, signals->held ? &signals->mask : NULL, &whole->sleep);
 	if (signals_wake(signals, outcome > 0 && (fds[2].revents & POLLNVAL)))
 		return -EINTR;
 	return outcome == -EINTR && !signals_interrupted(signals) ? 0 : outcome;
+}
+
+/* The same for one with a time limit: no handler lets it go on. */
+static long sleep_limited(struct stream_sleep *whole, struct pollfd fds[2], const struct timespec *limit)
+{
+	struct signals_hold *hold = &whole->hold;
+	long outcome = signals_hold(hold, whole->signals.began);
+	if (outcome < 0)
+		return outcome;
+	outcome = nn_front.ppoll(fds, 2, limit, hold->held ? &hold->mask : NULL, &whole->sleep);
+	signals_release(hold);
+	return outcome;
 }
 
 /* Sleeps until doorbell, kernel, time-out or signal. */
@@ -159,7 +176,7 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 		if (restarts)
 			outcome = sleep_restarting(whole, fds, limit_ns == UINT64_MAX ? NULL : &limit);
 		else
-			outcome = nn_front.ppoll(fds, 2, &limit, NULL, sleep);
+			outcome = sleep_limited(whole, fds, &limit);
 		waiter_wakes(&sleep->waiter);
 		if (outcome > 0) {
 			if (fds[1].revents)
@@ -178,8 +195,9 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 	return outcome;
 }
 
-static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted, uint64_t *deadline)
+static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted, struct wait_call *call)
 {
+	uint64_t *deadline = &call->deadline;
 	/* What comes at once needs no bookkeeping. */
 	bool memory = sending ? stream->tx_ring && !stream->tx_replaying : stream->rx_ring && wanted != WANT_TIME;
 	for (unsigned i = 0; i < QUICK_LOOKS && memory && nn_config.spin_ns; i++) {
@@ -187,18 +205,19 @@ static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted,
 			return 0;
 		cpu_relax();
 	}
-	struct stream_sleep whole = {.sleep = {.undo = undo}, .stream = stream, .signals = {.fd = -1, .place = -1}};
+	struct stream_sleep whole = {.sleep = {.undo = undo}, .stream = stream,
+		.signals = {.began = call->began, .fd = -1, .place = -1}};
 	struct sleep *sleep = &whole.sleep;
 	waiter_take(&sleep->waiter, nn_self());
 	long outcome = 0;
 	struct spin spin;
-	bool turn = memory && spin_begin(&spin, &sleep->waiter, sending ? &stream->spin_tx : &stream->spin_rx);
+	bool turn = memory && spin_begin(&spin, &sleep->waiter, sending ? &stream->spin_tx : &stream->spin_rx, call->began);
 	bool found = news(stream, sending, wanted);
 	while (!found && turn) {
 		turn = spin_turn(&spin);
 		found = news(stream, sending, wanted);
 	}
-	struct signals came = {0, 0};
+	struct nn_ran came = {0, 0};
 	if (memory)
 		came = spin_end(&spin, found);
 	if (came.interrupting) {
@@ -226,12 +245,12 @@ static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted,
 	return outcome;
 }
 
-long stream_wait_rx(struct nn_stream *stream, uint64_t wanted, uint64_t *deadline)
+long stream_wait_rx(struct nn_stream *stream, uint64_t wanted, struct wait_call *call)
 {
-	return stream_wait(stream, false, wanted, deadline);
+	return stream_wait(stream, false, wanted, call);
 }
 
-long stream_wait_tx(struct nn_stream *stream, uint64_t *deadline)
+long stream_wait_tx(struct nn_stream *stream, struct wait_call *call)
 {
-	return stream_wait(stream, true, 0, deadline);
+	return stream_wait(stream, true, 0, call);
 }

@@ -85,6 +85,8 @@ static const struct nn_front front = {
 	.epoll_pwait2 = wait_epoll_pwait2,
 	.self = self,
 	.now = now,
+	.counting = signals_counting,
+	.ran = signals_of_thread,
 };
 
 /* ---- fork by libc --------------------------------------------------------------------------------------------------- */

@@ -638,6 +638,91 @@ static void handlers(void **state)
 	assert_true(notes.signals > before);
 }
 
+static siginfo_t got_info;
+static volatile sig_atomic_t got_number;
+
+static void on_signal(int number)
+{
+	got_number = number;
+}
+
+static void on_signal_too(int number, siginfo_t *info, void *context)
+{
+	got_number = context ? number : 0;
+	got_info = *info;
+}
+
+/* What the program sets is what it is told; what the kernel has is ours, which counts and goes on to it. */
+static void handlers_are_counted(void **state)
+{
+	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old;
+	struct {
+		void (*handler)(int, siginfo_t *, void *);
+		unsigned long flags;
+		void *more[2];
+	} kernel = {0};
+	struct nn_ran began = front.ran();
+	(void)state;
+	assert_int_equal(sigaction(SIGUSR1, &action, &old), 0);
+	assert_ptr_equal(old.sa_handler, SIG_DFL);
+	sys_call4(SYS_rt_sigaction, SIGUSR1, NULL, &kernel, 8);
+	assert_ptr_equal(kernel.handler, front.counting);
+	assert_int_equal(sigaction(SIGUSR1, NULL, &old), 0);
+	assert_ptr_equal(old.sa_handler, on_signal);
+	assert_true(old.sa_flags & SA_RESTART);
+	raise(SIGUSR1);
+	assert_int_equal(got_number, SIGUSR1);
+	assert_int_equal(front.ran().restarting, began.restarting + 1);
+	assert_int_equal(front.ran().interrupting, began.interrupting);
+
+	action = (struct sigaction){.sa_sigaction = on_signal_too, .sa_flags = SA_SIGINFO};
+	assert_int_equal(sigaction(SIGUSR1, &action, &old), 0);
+	assert_ptr_equal(old.sa_handler, on_signal);
+	assert_int_equal(sigqueue(getpid(), SIGUSR1, (union sigval){.sival_int = 42}), 0);
+	assert_int_equal(got_info.si_value.sival_int, 42);
+	assert_int_equal(front.ran().interrupting, began.interrupting + 1);
+
+	assert_ptr_equal(signal(SIGUSR1, on_signal), on_signal_too);
+	raise(SIGUSR1);
+	assert_int_equal(front.ran().restarting, began.restarting + 2);
+	assert_ptr_equal(sysv_signal(SIGUSR1, on_signal), on_signal);
+	raise(SIGUSR1);
+	assert_int_equal(front.ran().interrupting, began.interrupting + 2);
+	assert_ptr_equal(signal(SIGUSR1, on_signal), SIG_DFL); /* as the first run leaves it there */
+
+	/* One that fails changes nothing. */
+	assert_ptr_equal(signal(SIGKILL, on_signal), SIG_ERR);
+	assert_int_equal(errno, EINVAL);
+	assert_ptr_equal(signal(65, on_signal), SIG_ERR);
+	assert_int_equal(sigaction(-1, &action, NULL), -1);
+
+	/* A child of vfork writes into its parent's memory, but has handlers of its own. */
+	pid_t child = vfork();
+	if (child == 0)
+		_exit(signal(SIGUSR1, SIG_DFL) != on_signal);
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	got_number = 0;
+	raise(SIGUSR1);
+	assert_int_equal(got_number, SIGUSR1);
+
+	/* The system call tells no more than libc does. */
+	assert_int_equal(syscall(SYS_rt_sigaction, SIGUSR1, NULL, &kernel, 8), 0);
+	assert_ptr_equal(kernel.handler, on_signal);
+
+	/* One that the program sets past us is answered as it is. */
+	kernel.handler = (void *)on_signal_too;
+	kernel.flags |= SA_SIGINFO;
+	assert_int_equal(sys_call4(SYS_rt_sigaction, SIGUSR1, &kernel, NULL, 8), 0);
+	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), on_signal_too);
+	assert_ptr_equal(signal(SIGUSR1, SIG_IGN), SIG_DFL);
+	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), SIG_IGN);
+	sigset_t mask;
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	assert_true(sigisemptyset(&mask));
+}
+
 static void rights(void **state)
 {
 	int pair[2];
@@ -855,6 +940,7 @@ int main(void)
 		TEST(files_are_reopened),
 		TEST(printing),
 		TEST(handlers),
+		TEST(handlers_are_counted),
 		TEST(rights),
 		TEST(every_fork_once),
 		TEST(failed_fork),
