@@ -62,7 +62,7 @@ static void undo(struct sleep *sleep)
 	struct set_sleep *whole = (struct set_sleep *)sleep;
 	struct nn_set *set = whole->set;
 	bool ours = false;
-	signals_release(&whole->hold);
+	signals_release(&whole->hold, 0);
 	leave_sleepers(set, &ours);
 	if (atomic_load(&set->sleepers))
 		waiter_ring_own(&set->waiter); /* we may have taken an edge */
@@ -83,15 +83,15 @@ static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events,
 	if (!count && !*unsure) {
 		if (set->blind && managed && left > BLIND_NS)
 			left = BLIND_NS;
-		struct timespec limit = {(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
+		struct timespec limit = left == UINT64_MAX ? SIGNALS_NO_LIMIT : (struct timespec){(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
 		/* A caller with a mask has blocked, until now, what may interrupt. */
 		struct signals_hold *hold = &whole->hold;
 		if (!mask)
-			count = signals_hold(hold, whole->began);
+			count = signals_hold(hold, whole->began, &limit);
 		if (!count)
-			count = nn_front.epoll_pwait2(set->epfd, events, max, left == UINT64_MAX ? NULL : &limit,
+			count = nn_front.epoll_pwait2(set->epfd, events, max, &limit,
 				hold->held ? &hold->mask : mask, whole);
-		signals_release(hold);
+		count = signals_release(hold, count);
 		set->looked = cpu_ticks();
 		if (count > 0)
 			count = set_sift(set, events, (int)count, ours);

@@ -60,6 +60,12 @@ struct nn_front {
 	 * runs; and the counts of the calling thread. NULL: it counts none. */
 	void (*counting)(int number, siginfo_t *info, void *context);
 	struct nn_ran (*ran)(void);
+	/* The calling thread is about to sleep for *limit, or no more (NULL): the next handler sets it to 0 before it runs. */
+	void (*sleeps)(struct timespec *limit);
+	/* Between the two, which may nest, no handler runs on the calling thread; what comes meanwhile runs at the end. Unlike
+	 * blocked signals those of the process are not left to other threads. False: it cannot say so. NULL, both: it never can. */
+	bool (*keep_handlers)(void);
+	void (*let_handlers)(void);
 };
 
 /* ---- start and end ---------------------------------------------------------------------------------------------- */

@@ -105,7 +105,7 @@ static void list_end(struct list *list)
 
 static void undo(struct sleep *sleep)
 {
-	signals_release(&((struct list *)sleep)->hold);
+	signals_release(&((struct list *)sleep)->hold, 0);
 	list_end((struct list *)sleep);
 }
 
@@ -169,16 +169,15 @@ static long ask_kernel(struct list *list, const struct timespec *timeout, const 
 }
 
 /* A caller with a mask has blocked, until now, what may interrupt. */
-static long sleep_in_kernel(struct list *list, const struct timespec *timeout, const sigset_t *mask, int bell)
+static long sleep_in_kernel(struct list *list, struct timespec *timeout, const sigset_t *mask, int bell)
 {
 	if (mask)
 		return ask_kernel(list, timeout, mask, bell);
-	long outcome = signals_hold(&list->hold, list->began);
+	long outcome = signals_hold(&list->hold, list->began, timeout);
 	if (outcome < 0)
 		return outcome;
 	outcome = ask_kernel(list, timeout, list->hold.held ? &list->hold.mask : NULL, bell);
-	signals_release(&list->hold);
-	return outcome;
+	return signals_release(&list->hold, outcome);
 }
 
 static bool attach_all(struct list *list)
@@ -236,8 +235,8 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 				bool all = heard || !list->rings || left <= BLIND_NS;
 				if (!all)
 					left = BLIND_NS;
-				struct timespec limit = {(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
-				outcome = sleep_in_kernel(list, left == UINT64_MAX ? NULL : &limit, mask, bell);
+				struct timespec limit = left == UINT64_MAX ? SIGNALS_NO_LIMIT : (struct timespec){(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
+				outcome = sleep_in_kernel(list, &limit, mask, bell);
 				waiter_wakes(&list->sleep.waiter);
 				if (outcome > 0 && list->asked[list->count].revents)
 					waiter_heard(&list->sleep.waiter);

@@ -51,6 +51,7 @@ int nn_start(const struct nn_config *config, const struct nn_front *front)
 	if (!nn_front.now)
 		nn_front.now = now_by_call;
 	nn_pid = (int)sys_call0(SYS_getpid);
+	arena_handlers = (struct arena_handlers){front->keep_handlers, front->let_handlers};
 	int outcome = streams_start();
 	if (outcome < 0)
 		return outcome;

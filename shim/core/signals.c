@@ -13,8 +13,8 @@
  * A front end that stands in front of the handlers (nn_front.counting) makes this simple: it counts what runs on a thread, by kind.
  * Then nothing is blocked while a call looks at memory and spins, and no descriptor is needed: what the counts say decides. That
  * matters where there are other threads: the kernel gives a signal of the process to the thread that blocks it not, so one
- * that blocks it for a while makes a gift of it, and sleeps on, where the system call would have ended. Only for the last
- * moment before a sleep are caught signals blocked: one that comes then ends the sleep, or waits for the look at the counts.
+ * that blocks it for a while makes a gift of it, and sleeps on, where the system call would have ended. A handler that runs
+ * between the last look at the counts and the sleep takes the sleep's time away: the front end writes 0 into its limit.
  *
  * What is caught is learnt from the kernel, 62 questions, and kept until the front end has seen a handler change
  * (nn_signals_changed). A handler that changes without its knowledge, by SA_RESETHAND, is caught no more and harms neither set.
@@ -169,6 +169,23 @@ static void set_mask(uint64_t blocked)
 	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &blocked, NULL, KERNEL_SIGSET);
 }
 
+struct signals_section signals_section_begin(void)
+{
+	const uint64_t all = ~0ull;
+	struct signals_section section = {0, nn_front.keep_handlers && nn_front.keep_handlers()};
+	if (!section.kept)
+		sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &section.mask, KERNEL_SIGSET);
+	return section;
+}
+
+void signals_section_end(struct signals_section section)
+{
+	if (section.kept)
+		nn_front.let_handlers();
+	else
+		set_mask(section.mask);
+}
+
 /* False: nothing is caught, or nothing can be blocked. */
 static bool block(struct signals caught, uint64_t *before)
 {
@@ -182,39 +199,58 @@ static void fill(sigset_t *mask, uint64_t set)
 	__builtin_memcpy(mask, &set, sizeof set);
 }
 
-int signals_hold(struct signals_hold *hold, struct nn_ran began)
+/* False: there are handlers that nobody counts. */
+static bool tell(struct signals caught, struct timespec *limit)
+{
+	if (caught.silent || !nn_front.sleeps)
+		return false;
+	nn_front.sleeps(limit);
+	return true;
+}
+
+int signals_hold(struct signals_hold *hold, struct nn_ran began, struct timespec *limit)
 {
 	uint64_t before = 0;
-	hold->held = block(signals_caught(), &before);
+	struct signals caught = signals_caught();
+	hold->began = began;
+	hold->told = tell(caught, limit);
+	hold->held = !hold->told && block(caught, &before);
 	fill(&hold->mask, before);
 	if (!signals_any_since(began))
 		return 0;
-	signals_release(hold);
+	signals_release(hold, 0);
 	return -EINTR;
 }
 
-void signals_release(struct signals_hold *hold)
+long signals_release(struct signals_hold *hold, long outcome)
 {
 	uint64_t before;
+	if (hold->told) {
+		hold->told = false;
+		nn_front.sleeps(NULL);
+		if (outcome == 0 && signals_any_since(hold->began))
+			outcome = -EINTR;
+	}
 	__builtin_memcpy(&before, &hold->mask, sizeof before);
 	if (hold->held)
 		set_mask(before);
 	hold->held = false;
+	return outcome;
 }
 
-int signals_fall_asleep(struct signals_sleep *sleep)
+int signals_fall_asleep(struct signals_sleep *sleep, struct timespec *limit)
 {
 	sleep->fd = -1;
 	sleep->place = -1;
 	sleep->changes = atomic_load(&changes);
 	sleep->caught = signals_caught();
-	sleep->held = block(sleep->caught, &sleep->blocked);
-	if (!sleep->held)
-		return 0;
-	fill(&sleep->mask, sleep->blocked);
+	sleep->told = tell(sleep->caught, limit);
+	sleep->held = !sleep->told && block(sleep->caught, &sleep->blocked);
+	if (sleep->held)
+		fill(&sleep->mask, sleep->blocked);
 	if (signals_interrupting_since(sleep->began))
 		return -EINTR;
-	if (!sleep->caught.silent || !sleep->caught.restarting || !sleep->caught.interrupting)
+	if (!sleep->held || !sleep->caught.silent || !sleep->caught.restarting || !sleep->caught.interrupting)
 		return 0;
 	uint64_t set = sleep->caught.restarting & ~sleep->blocked;
 	if (set && try_lock((uint32_t)sys_call0(SYS_getpid))) {
@@ -239,6 +275,9 @@ int signals_fall_asleep(struct signals_sleep *sleep)
 
 bool signals_wake(struct signals_sleep *sleep, bool lost)
 {
+	if (sleep->told)
+		nn_front.sleeps(NULL);
+	sleep->told = false;
 	if (!sleep->held)
 		return false;
 	sleep->held = false;

@@ -80,7 +80,7 @@ static void undo(struct sleep *sleep)
 {
 	struct stream_sleep *whole = (struct stream_sleep *)sleep;
 	signals_wake(&whole->signals, false);
-	signals_release(&whole->hold);
+	signals_release(&whole->hold, 0);
 	waiter_detach(&sleep->waiter, whole->stream->own);
 	waiter_drop(&sleep->waiter);
 	stream_put(whole->stream);
@@ -123,10 +123,10 @@ static bool news(const struct nn_stream *stream, bool sending, uint64_t wanted)
 
 /* ppoll of the first two of three entries, as the socket call sleeps that it stands for: one without a time limit goes on
  * after a handler with SA_RESTART (then 0 or more). */
-static long sleep_restarting(struct stream_sleep *whole, struct pollfd fds[3], const struct timespec *limit)
+static long sleep_restarting(struct stream_sleep *whole, struct pollfd fds[3], struct timespec *limit)
 {
 	struct signals_sleep *signals = &whole->signals;
-	long outcome = signals_fall_asleep(signals);
+	long outcome = signals_fall_asleep(signals, limit);
 	fds[2] = (struct pollfd){.fd = signals->fd, .events = POLLIN};
 	if (outcome < 0) {
 		signals_wake(signals, false);
@@ -139,15 +139,14 @@ static long sleep_restarting(struct stream_sleep *whole, struct pollfd fds[3], c
 }
 
 /* The same for one with a time limit: no handler lets it go on. */
-static long sleep_limited(struct stream_sleep *whole, struct pollfd fds[2], const struct timespec *limit)
+static long sleep_limited(struct stream_sleep *whole, struct pollfd fds[2], struct timespec *limit)
 {
 	struct signals_hold *hold = &whole->hold;
-	long outcome = signals_hold(hold, whole->signals.began);
+	long outcome = signals_hold(hold, whole->signals.began, limit);
 	if (outcome < 0)
 		return outcome;
 	outcome = nn_front.ppoll(fds, 2, limit, hold->held ? &hold->mask : NULL, &whole->sleep);
-	signals_release(hold);
-	return outcome;
+	return signals_release(hold, outcome);
 }
 
 /* Sleeps until doorbell, kernel, time-out or signal. */
@@ -172,9 +171,9 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 			fds[0].events |= POLLOUT;
 		if ((!heard || wanted == WANT_TIME) && limit_ns > BLIND_NS)
 			limit_ns = BLIND_NS;
-		struct timespec limit = {(time_t)(limit_ns / NS_IN_S), (long)(limit_ns % NS_IN_S)};
+		struct timespec limit = limit_ns == UINT64_MAX ? SIGNALS_NO_LIMIT : (struct timespec){(time_t)(limit_ns / NS_IN_S), (long)(limit_ns % NS_IN_S)};
 		if (restarts)
-			outcome = sleep_restarting(whole, fds, limit_ns == UINT64_MAX ? NULL : &limit);
+			outcome = sleep_restarting(whole, fds, &limit);
 		else
 			outcome = sleep_limited(whole, fds, &limit);
 		waiter_wakes(&sleep->waiter);

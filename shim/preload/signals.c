@@ -7,6 +7,11 @@
  * (shim/core/signals.h). Flags, mask and arguments are the program's; the program's function is what is answered when it
  * asks. A handler that comes by a way that we do not see stays in the kernel as it is, and the core makes do without counts.
  *
+ * The core has stretches that no handler may interrupt. Signals are not blocked in them, because the kernel would give those of the
+ * process to other threads, and the program's main thread might never learn of them. Instead our function, when it finds the
+ * thread in such a stretch, sends the signal to the thread once more and blocks all of them, in the context to which it
+ * returns; the end of the stretch lets them in. A fault is no such signal: it is the stretch's own.
+ *
  * handlers[] changes before the kernel's entry does: one that finds ours finds a function to call. Two threads, or a handler in
  * the middle of its own change, must not mix what they write there: so changes are made one at a time, with signals blocked.
  * In the child of vfork, whose memory is its parent's, nothing is written.
@@ -15,7 +20,9 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <ucontext.h>
 
+#include "shim/core/signals.h"
 #include "shim/core/sys.h"
 
 #define KERNEL_SIGSET 8
@@ -23,9 +30,17 @@
 
 typedef void (*handler_t)(int number, siginfo_t *info, void *context);
 
+/* As the kernel's struct sigaction. */
+struct kernel_action {
+	handler_t handler;
+	unsigned long flags;
+	void *more[2]; /* restorer, where there is one, and mask */
+};
+
 static struct {
 	_Atomic(handler_t) handler;
 	_Atomic bool restarts;
+	struct kernel_action once; /* with SA_RESETHAND: what the kernel has until it runs */
 } handlers[LAST + 1];
 
 static __thread struct nn_ran ran __attribute__((tls_model("initial-exec")));
@@ -35,12 +50,75 @@ struct nn_ran signals_of_thread(void)
 	return ran;
 }
 
+static __thread struct timespec *limit_of_sleep __attribute__((tls_model("initial-exec")));
+
+void signals_sleeps(struct timespec *limit)
+{
+	limit_of_sleep = limit;
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+/* ---- stretches without handlers ------------------------------------------------------------------------------------------- */
+
+static __thread struct {
+	uint32_t depth;
+	bool blocked;  /* signals are, as one has come; */
+	uint64_t mask; /* before it was */
+} stretch __attribute__((tls_model("initial-exec")));
+
+bool signals_keep(void)
+{
+	if (!nn_fds || signals_caught().silent)
+		return false;
+	stretch.depth++;
+	atomic_signal_fence(memory_order_seq_cst);
+	return true;
+}
+
+void signals_let(void)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	if (--stretch.depth || !stretch.blocked)
+		return; /* one that comes in between runs at once */
+	stretch.blocked = false;
+	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &stretch.mask, NULL, KERNEL_SIGSET);
+}
+
+static bool is_fault(int number, const siginfo_t *info)
+{
+	return info->si_code > 0 && (number == SIGSEGV || number == SIGBUS || number == SIGILL || number == SIGFPE ||
+					    number == SIGTRAP || number == SIGSYS);
+}
+
+static void send_again(int number, siginfo_t *info, ucontext_t *context)
+{
+	const uint64_t all = ~0ull;
+	/* One that interrupts us here has done the same, with our mask as its own; now there are no more, and ours is the outer one. */
+	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, KERNEL_SIGSET);
+	__builtin_memcpy(&stretch.mask, &context->uc_sigmask, sizeof stretch.mask);
+	__builtin_memcpy(&context->uc_sigmask, &all, sizeof all);
+	stretch.blocked = true;
+	if (handlers[number].once.flags & SA_RESETHAND)
+		sys_call4(SYS_rt_sigaction, number, &handlers[number].once, NULL, KERNEL_SIGSET);
+	long process = sys_call0(SYS_getpid), thread = sys_call0(SYS_gettid);
+	if (sys_call4(SYS_rt_tgsigqueueinfo, process, thread, number, info) < 0)
+		sys_call3(SYS_tgkill, process, thread, number);
+}
+
 void signals_counting(int number, siginfo_t *info, void *context)
 {
+	if (__builtin_expect(stretch.depth, 0) && !is_fault(number, info)) {
+		send_again(number, info, context);
+		return;
+	}
 	if (atomic_load_explicit(&handlers[number].restarts, memory_order_relaxed))
 		ran.restarting++;
 	else
 		ran.interrupting++;
+	struct timespec *limit = limit_of_sleep;
+	limit_of_sleep = NULL; /* the handler may never return */
+	if (limit)
+		*(volatile struct timespec *)limit = (struct timespec){0, 0};
 	/* The last thing: no frame of ours is left on the stack. */
 	atomic_load_explicit(&handlers[number].handler, memory_order_relaxed)(number, info, context);
 }
@@ -107,15 +185,13 @@ static void end(const struct change *change, bool done)
 	if (!counts(change->number))
 		return;
 	if (!nn_in_vfork_child()) {
-		struct {
-			handler_t handler;
-			unsigned long flags;
-			void *more[2]; /* restorer, where there is one, and mask */
-		} now = {0};
+		struct kernel_action now = {0};
 		if (!done && change->ours)
 			atomic_store(&handlers[change->number].handler, change->before);
-		else if (sys_call4(SYS_rt_sigaction, change->number, NULL, &now, KERNEL_SIGSET) == 0)
+		else if (sys_call4(SYS_rt_sigaction, change->number, NULL, &now, KERNEL_SIGSET) == 0) {
 			atomic_store(&handlers[change->number].restarts, now.flags & SA_RESTART);
+			handlers[change->number].once = now;
+		}
 		atomic_store(&changing, 0);
 	}
 	if (done)

@@ -87,6 +87,9 @@ static const struct nn_front front = {
 	.now = now,
 	.counting = signals_counting,
 	.ran = signals_of_thread,
+	.sleeps = signals_sleeps,
+	.keep_handlers = signals_keep,
+	.let_handlers = signals_let,
 };
 
 /* ---- fork by libc --------------------------------------------------------------------------------------------------- */

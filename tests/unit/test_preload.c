@@ -28,6 +28,7 @@
 #include "shim/core/hidden.h"
 #include "shim/core/nn.h"
 #include "shim/core/process.h"
+#include "shim/core/signals.h"
 #include "shim/core/sys.h"
 
 extern char **environ;
@@ -293,6 +294,13 @@ void nn_inheriting(int fd)
 void nn_inheriting_any(void)
 {
 	notes.inheriting += 100;
+}
+
+static uint64_t silent;
+
+struct signals signals_caught(void)
+{
+	return (struct signals){.silent = silent};
 }
 
 void nn_signals_changed(void)
@@ -675,6 +683,16 @@ static void handlers_are_counted(void **state)
 	assert_int_equal(front.ran().restarting, began.restarting + 1);
 	assert_int_equal(front.ran().interrupting, began.interrupting);
 
+	/* The first that runs ends the sleep that has been announced, and no other. */
+	struct timespec limit = {1, 1};
+	front.sleeps(&limit);
+	raise(SIGUSR1);
+	assert_true(!limit.tv_sec && !limit.tv_nsec);
+	limit.tv_sec = 1;
+	raise(SIGUSR1);
+	assert_int_equal(limit.tv_sec, 1);
+	began.restarting += 2;
+
 	action = (struct sigaction){.sa_sigaction = on_signal_too, .sa_flags = SA_SIGINFO};
 	assert_int_equal(sigaction(SIGUSR1, &action, &old), 0);
 	assert_ptr_equal(old.sa_handler, on_signal);
@@ -721,6 +739,42 @@ static void handlers_are_counted(void **state)
 	sigset_t mask;
 	pthread_sigmask(SIG_SETMASK, NULL, &mask);
 	assert_true(sigisemptyset(&mask));
+}
+
+/* In a stretch without handlers none runs, and none goes to another thread; at its end all do, with all that came with them. */
+static void handlers_wait(void **state)
+{
+	struct sigaction action = {.sa_sigaction = on_signal_too, .sa_flags = SA_SIGINFO};
+	sigset_t mask;
+	(void)state;
+	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+	action = (struct sigaction){.sa_handler = on_signal, .sa_flags = SA_RESETHAND};
+	assert_int_equal(sigaction(SIGUSR2, &action, NULL), 0);
+	got_number = 0;
+	got_info.si_value.sival_int = 0;
+	assert_true(front.keep_handlers());
+	assert_true(front.keep_handlers());
+	assert_int_equal(sigqueue(getpid(), SIGUSR1, (union sigval){.sival_int = 42}), 0);
+	assert_int_equal(kill(getpid(), SIGUSR2), 0);
+	front.let_handlers();
+	assert_int_equal(got_number, 0);
+	front.let_handlers();
+	assert_int_not_equal(got_number, 0);
+	assert_int_equal(got_info.si_value.sival_int, 42);
+	assert_int_equal(got_info.si_pid, getpid());
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	assert_true(sigisemptyset(&mask));
+	assert_ptr_equal(signal(SIGUSR2, SIG_DFL), SIG_DFL); /* it has run, once */
+
+	assert_true(front.keep_handlers());
+	got_number = 0;
+	raise(SIGUSR1);
+	front.let_handlers();
+	assert_int_equal(got_number, SIGUSR1);
+	silent = 1; /* handlers that nobody counts: signals must be blocked */
+	assert_false(front.keep_handlers());
+	silent = 0;
+	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), on_signal_too);
 }
 
 static void rights(void **state)
@@ -941,6 +995,7 @@ int main(void)
 		TEST(printing),
 		TEST(handlers),
 		TEST(handlers_are_counted),
+		TEST(handlers_wait),
 		TEST(rights),
 		TEST(every_fork_once),
 		TEST(failed_fork),

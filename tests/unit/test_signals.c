@@ -26,6 +26,7 @@
 #define BIT(number) (1ull << ((number)-1))
 
 static volatile sig_atomic_t ran[65];
+static struct timespec none; /* the limit of sleeps that are not slept */
 
 static void handler(int number)
 {
@@ -57,7 +58,7 @@ static int sleep_through(int number, int ms)
 {
 	struct signals_sleep sleep = {.began = signals_ran()};
 	sigset_t one, old;
-	signals_fall_asleep(&sleep);
+	signals_fall_asleep(&sleep, &none);
 	sigemptyset(&one);
 	if (number) {
 		sigaddset(&one, number);
@@ -97,7 +98,7 @@ static void one_kind_needs_no_descriptor(void **unused)
 	if (signals_caught().interrupting)
 		skip(); /* a sanitizer has handlers of its own */
 	catch(SIGUSR1, SA_RESTART);
-	signals_fall_asleep(&sleep);
+	signals_fall_asleep(&sleep, &none);
 	assert_int_equal(sleep.fd, -1);
 	assert_false(signals_interrupted(&sleep));
 	assert_false(signals_wake(&sleep, false));
@@ -152,7 +153,7 @@ static void both_kinds_at_once_interrupt(void **unused)
 	catch(SIGUSR1, SA_RESTART);
 	catch(SIGUSR2, 0);
 	for (int late = 0; late < 2; late++) {
-		signals_fall_asleep(&sleep);
+		signals_fall_asleep(&sleep, &none);
 		raise(SIGUSR1);
 		if (!late)
 			raise(SIGUSR2);
@@ -181,7 +182,7 @@ static void many_sleep_at_once(void **unused)
 	sigemptyset(&set);
 	for (int i = 0; i < 8; i++) { /* as eight threads would */
 		pthread_sigmask(SIG_SETMASK, &set, NULL);
-		signals_fall_asleep(&sleeps[i]);
+		signals_fall_asleep(&sleeps[i], &none);
 		assert_true(sleeps[i].fd >= 0);
 		for (int k = 0; k < i; k++)
 			assert_int_not_equal(sleeps[k].fd, sleeps[i].fd);
@@ -206,7 +207,7 @@ static void a_lost_descriptor_is_replaced(void **unused)
 	(void)unused;
 	catch(SIGUSR1, SA_RESTART);
 	catch(SIGUSR2, 0);
-	signals_fall_asleep(&sleep);
+	signals_fall_asleep(&sleep, &none);
 	close(sleep.fd);
 	signals_wake(&sleep, true);
 	assert_int_equal(sleep_through(SIGUSR1, 1000), 1);
@@ -216,7 +217,7 @@ static void a_handler_set_during_the_sleep_counts(void **unused)
 {
 	struct signals_sleep sleep = {.began = signals_ran()};
 	(void)unused;
-	signals_fall_asleep(&sleep);
+	signals_fall_asleep(&sleep, &none);
 	catch(SIGUSR1, 0);
 	signals_wake(&sleep, false);
 	assert_true(signals_interrupted(&sleep));
@@ -304,7 +305,7 @@ static void counted_handlers_need_no_descriptor(void **unused)
 	if (!catch_counting())
 		skip();
 	sleep = (struct signals_sleep){.began = signals_ran()};
-	assert_int_equal(signals_fall_asleep(&sleep), 0);
+	assert_int_equal(signals_fall_asleep(&sleep, &none), 0);
 	assert_int_equal(sleep.fd, -1);
 	assert_false(signals_wake(&sleep, false));
 	assert_int_equal(sleep_through(SIGUSR1, 1000), 2);
@@ -327,15 +328,15 @@ static void one_that_ran_before_the_sleep_ends_it(void **unused)
 		skip();
 	struct signals_sleep sleep = {.began = signals_ran()};
 	raise(SIGUSR1);
-	assert_int_equal(signals_fall_asleep(&sleep), 0);
+	assert_int_equal(signals_fall_asleep(&sleep, &none), 0);
 	signals_wake(&sleep, false);
-	assert_int_equal(signals_hold(&hold, sleep.began), -EINTR);
+	assert_int_equal(signals_hold(&hold, sleep.began, &none), -EINTR);
 	raise(SIGUSR2);
-	assert_int_equal(signals_fall_asleep(&sleep), -EINTR);
+	assert_int_equal(signals_fall_asleep(&sleep, &none), -EINTR);
 	signals_wake(&sleep, false);
-	assert_int_equal(signals_hold(&hold, sleep.began), -EINTR);
-	assert_int_equal(signals_hold(&hold, signals_ran()), 0);
-	signals_release(&hold);
+	assert_int_equal(signals_hold(&hold, sleep.began, &none), -EINTR);
+	assert_int_equal(signals_hold(&hold, signals_ran(), &none), 0);
+	signals_release(&hold, 0);
 	pthread_sigmask(SIG_SETMASK, NULL, &mask);
 	assert_true(sigisemptyset(&mask));
 }
@@ -349,12 +350,12 @@ static void one_that_comes_while_held_ends_the_sleep(void **unused)
 	(void)unused;
 	needs_own_signals();
 	catch(SIGUSR1, SA_RESTART);
-	assert_int_equal(signals_hold(&hold, signals_ran()), 0);
+	assert_int_equal(signals_hold(&hold, signals_ran(), &none), 0);
 	raise(SIGUSR1);
 	assert_int_equal(ran[SIGUSR1], 0);
 	assert_int_equal(ppoll(NULL, 0, &limit, &hold.mask), -1);
 	assert_int_equal(ran[SIGUSR1], 1);
-	signals_release(&hold);
+	signals_release(&hold, 0);
 	pthread_sigmask(SIG_SETMASK, NULL, &mask);
 	assert_true(sigisemptyset(&mask));
 }
