@@ -128,8 +128,10 @@ void signals_counting(int number, siginfo_t *info, void *context)
 /* By process, so that a child of fork does not find it taken for ever. */
 static _Atomic uint32_t changing;
 
+static __thread bool inside __attribute__((tls_model("initial-exec"))); /* what is behind us (a sanitizer) makes signal() of sigaction() */
+
 struct change {
-	int number;
+	int number;       /* 0: none of our business */
 	handler_t before; /* the program's, when the kernel had ours */
 	uint64_t mask;
 	bool ours;        /* the program's new handler is in handlers[] */
@@ -151,9 +153,10 @@ static bool is_function(handler_t handler)
 static handler_t begin(struct change *change, int number, handler_t handler)
 {
 	const uint64_t all = ~0ull;
-	*change = (struct change){.number = number};
-	if (!counts(number))
+	*change = (struct change){.number = 0};
+	if (!counts(number) || inside)
 		return handler;
+	change->number = number;
 	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &change->mask, KERNEL_SIGSET);
 	if (nn_in_vfork_child()) {
 		change->before = atomic_load(&handlers[number].handler);
@@ -165,6 +168,7 @@ static handler_t begin(struct change *change, int number, handler_t handler)
 			sys_call0(SYS_sched_yield);
 			holder = 0;
 		}
+	inside = true;
 	change->before = atomic_load(&handlers[number].handler);
 	change->ours = is_function(handler) && handler != signals_counting;
 	if (!change->ours)
@@ -176,14 +180,15 @@ static handler_t begin(struct change *change, int number, handler_t handler)
 /* What the program is told it had, when the kernel says `old`. */
 static handler_t had(const struct change *change, handler_t old)
 {
-	return old == signals_counting ? change->before : old;
+	return change->number && old == signals_counting ? change->before : old;
 }
 
 /* Safe in a signal handler, as these calls are. */
 static void end(const struct change *change, bool done)
 {
-	if (!counts(change->number))
+	if (!change->number)
 		return;
+	inside = false;
 	if (!nn_in_vfork_child()) {
 		struct kernel_action now = {0};
 		if (!done && change->ours)

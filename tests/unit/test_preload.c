@@ -660,6 +660,13 @@ static void on_signal_too(int number, siginfo_t *info, void *context)
 	got_info = *info;
 }
 
+/* The thread sanitizer has handlers of its own in the kernel, and hands signals on when it sees fit. */
+#if defined(__SANITIZE_THREAD__)
+#define needs_own_signals() skip()
+#else
+#define needs_own_signals() ((void)0)
+#endif
+
 /* What the program sets is what it is told; what the kernel has is ours, which counts and goes on to it. */
 static void handlers_are_counted(void **state)
 {
@@ -671,6 +678,7 @@ static void handlers_are_counted(void **state)
 	} kernel = {0};
 	struct nn_ran began = front.ran();
 	(void)state;
+	needs_own_signals();
 	assert_int_equal(sigaction(SIGUSR1, &action, &old), 0);
 	assert_ptr_equal(old.sa_handler, SIG_DFL);
 	sys_call4(SYS_rt_sigaction, SIGUSR1, NULL, &kernel, 8);
@@ -747,6 +755,7 @@ static void handlers_wait(void **state)
 	struct sigaction action = {.sa_sigaction = on_signal_too, .sa_flags = SA_SIGINFO};
 	sigset_t mask;
 	(void)state;
+	needs_own_signals();
 	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
 	action = (struct sigaction){.sa_handler = on_signal, .sa_flags = SA_RESETHAND};
 	assert_int_equal(sigaction(SIGUSR2, &action, NULL), 0);
