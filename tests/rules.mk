@@ -31,7 +31,7 @@ model: ## the state machine of the switch, checked by SPIN
 conformance: ## socket scripts, every result the same on TCP and on the shim
 programs: ## unmodified programs, with the shim at both ends, either and neither
 stress: ## random sizes, kills and switches, checksummed
-suites: build-all ## all of Python's own tests that concern us, with and without the shim (half an hour); `make test` plays the fast ones
+suites: build-all ## all of Python's own tests that concern us, with and without the shim (a quarter of an hour); `make test` plays the fast ones
 	$(Q)BUILD=$(abspath $(BUILD)) SHIM=$(abspath $(BUILD))/libnotnets_shim.so tests/suites/run full
 $(filter-out suites,$(tiers)): build-all
 	$(Q)$(MAKE) --no-print-directory test-programs
