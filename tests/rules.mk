@@ -33,8 +33,9 @@ programs: ## unmodified programs, with the shim at both ends, either and neither
 down: ## back to TCP for every reason, under load
 residue: ## nothing is left behind, in a process or in the machine
 stress: ## random sizes, kills and switches, checksummed
-suites: ## Python's own tests, with and without the shim
-$(tiers): build-all
+suites: build-all ## all of Python's own tests that concern us, with and without the shim (a quarter of an hour); `make test` plays the fast ones
+	$(Q)BUILD=$(abspath $(BUILD)) SHIM=$(abspath $(BUILD))/libnotnets_shim.so tests/suites/run full
+$(filter-out suites,$(tiers)): build-all
 	$(Q)$(MAKE) --no-print-directory test-programs
 	$(Q)$(run-tests) $(or $(call tier,$@),$(error there is no tests/$@/run))
 

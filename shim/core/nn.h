@@ -39,6 +39,12 @@ struct nn_io {
 	bool counted; /* a raw call in flight is counted */
 };
 
+/* Handlers that have run on a thread, by what they do to its system call: let it go on (SA_RESTART), or end it. */
+struct nn_ran {
+	uint32_t restarting;
+	uint32_t interrupting;
+};
+
 /* What the core asks of its front end. */
 struct nn_front {
 	/* Sleeps as the system calls of the same name do, -errno on failure; may be a cancellation point: when the
@@ -50,6 +56,16 @@ struct nn_front {
 	uint32_t (*self)(void);
 	/* CLOCK_MONOTONIC in nanoseconds, without a system call where that is possible. */
 	uint64_t (*now)(void);
+	/* What the kernel has as the handler of a signal whose runs the front end counts before the program's own handler
+	 * runs; and the counts of the calling thread. NULL: it counts none. */
+	void (*counting)(int number, siginfo_t *info, void *context);
+	struct nn_ran (*ran)(void);
+	/* The calling thread is about to sleep for *limit, or no more (NULL): the next handler sets it to 0 before it runs. */
+	void (*sleeps)(struct timespec *limit);
+	/* Between the two, which may nest, no handler runs on the calling thread; what comes meanwhile runs at the end. Unlike
+	 * blocked signals those of the process are not left to other threads. False: it cannot say so. NULL, both: it never can. */
+	bool (*keep_handlers)(void);
+	void (*let_handlers)(void);
 };
 
 /* ---- start and end ---------------------------------------------------------------------------------------------- */

@@ -32,6 +32,8 @@ struct list {
 	struct pollfd *asked; /* the kernel's copy, one longer */
 	struct watch *watches;
 	nfds_t count;
+	struct nn_ran began; /* as the call began */
+	struct signals_hold hold;
 	bool others;  /* something in the list only the kernel knows */
 	bool rings;   /* something in it is on a ring */
 	bool attached;
@@ -105,6 +107,7 @@ static void list_end(struct list *list)
 
 static void undo(struct sleep *sleep)
 {
+	signals_release(&((struct list *)sleep)->hold, 0);
 	list_end((struct list *)sleep);
 }
 
@@ -176,6 +179,18 @@ static long ask_kernel(struct list *list, const struct timespec *timeout, const 
 	return outcome;
 }
 
+/* A caller with a mask has blocked, until now, what may interrupt. */
+static long sleep_in_kernel(struct list *list, struct timespec *timeout, const sigset_t *mask, int bell)
+{
+	if (mask)
+		return ask_kernel(list, timeout, mask, bell);
+	long outcome = signals_hold(&list->hold, list->began, timeout);
+	if (outcome < 0)
+		return outcome;
+	outcome = ask_kernel(list, timeout, list->hold.held ? &list->hold.mask : NULL, bell);
+	return signals_release(&list->hold, outcome);
+}
+
 static bool attach_all(struct list *list)
 {
 	bool heard = true;
@@ -208,7 +223,7 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 		waiter_take(&list->sleep.waiter, nn_self());
 		struct spin spin;
 		long outcome = 0;
-		if (list->rings && spin_begin(&spin, &list->sleep.waiter, &history)) {
+		if (list->rings && spin_begin(&spin, &list->sleep.waiter, &history, list->began)) {
 			uint64_t looked = nn_now_ns();
 			while (!ready && spin_turn(&spin)) {
 				ready = look(list, false);
@@ -231,8 +246,8 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 				bool all = heard || !list->rings || left <= BLIND_NS;
 				if (!all)
 					left = BLIND_NS;
-				struct timespec limit = {(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
-				outcome = ask_kernel(list, left == UINT64_MAX ? NULL : &limit, mask, bell);
+				struct timespec limit = left == UINT64_MAX ? SIGNALS_NO_LIMIT : (struct timespec){(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
+				outcome = sleep_in_kernel(list, &limit, mask, bell);
 				waiter_wakes(&list->sleep.waiter);
 				if (outcome > 0 && bell >= 0 && list->rung)
 					waiter_heard(&list->sleep.waiter);
@@ -285,7 +300,7 @@ int nn_poll(struct nn_io *io, struct pollfd *fds, nfds_t count, const struct tim
 	io->counted = false;
 	if (!concerns_us(fds, count) || (timeout && ((uint64_t)timeout->tv_nsec >= NS_IN_S || timeout->tv_sec < 0)))
 		return NN_RAW;
-	struct list list = {.sleep = {.waiter = {.slot = -1}, .undo = undo}};
+	struct list list = {.sleep = {.waiter = {.slot = -1}, .undo = undo}, .began = signals_ran()};
 	if (!list_begin(&list, fds, count))
 		return NN_RAW;
 	io->result = poll_list(&list, deadline_of(timeout), mask);

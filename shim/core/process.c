@@ -63,6 +63,7 @@ int nn_start(const struct nn_config *config, const struct nn_front *front)
 	nn_pid = (int)sys_call0(SYS_getpid);
 	if (process_allowance() < TABLES)
 		return -ENOMEM;
+	arena_handlers = (struct arena_handlers){front->keep_handlers, front->let_handlers};
 	int outcome = streams_start();
 	if (outcome < 0)
 		return outcome;

@@ -81,7 +81,7 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 	struct wish wish = {.peek = flags & MSG_PEEK, .discard = flags & MSG_TRUNC};
 	struct cursor to = cursor_begin(iov, count);
 	size_t total = to.left, got = 0;
-	uint64_t deadline = 0;
+	struct wait_call call = {.began = signals_ran()};
 	if (!total)
 		return wait_for_any(stream, flags);
 	COUNT(stream->shown->rx.calls, 1);
@@ -122,7 +122,7 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 			}
 			return got ? (long)got : -EAGAIN;
 		}
-		long waited = stream_wait_rx(stream, worth_waking(stream, wish.peek, got, target), &deadline);
+		long waited = stream_wait_rx(stream, worth_waking(stream, wish.peek, got, target), &call);
 		if (waited < 0)
 			return got ? (long)got : waited;
 	}

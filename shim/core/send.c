@@ -154,7 +154,7 @@ enum ring_outcome { RING_DONE, RING_LEFT /* on TCP now: the rest is the kernel's
 /* One call on the ring. *sent counts what was taken; *error -errno when it ends early. */
 static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from, int flags, size_t *sent, long *error)
 {
-	uint64_t deadline = 0;
+	struct wait_call call = {.began = signals_ran()};
 	for (;;) {
 		if (atomic_load_explicit(&stream->error, memory_order_relaxed) || stream_reset_unseen(stream)) {
 			/* What was taken counts; the error is for the next call. */
@@ -215,7 +215,7 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 				*error = -EAGAIN;
 			return RING_DONE;
 		}
-		long outcome = stream_wait_tx(stream, &deadline);
+		long outcome = stream_wait_tx(stream, &call);
 		if (outcome < 0) {
 			if (!*sent)
 				*error = outcome;

@@ -90,6 +90,18 @@ void leave_to_stdio(int fd);
 /* In process.c: seccomp. */
 void filter_begins(bool strict, const void *filter);
 
+/* In signals.c: what stands in front of the program's handlers, and what it has counted on this thread. */
+void signals_counting(int number, siginfo_t *info, void *context);
+struct nn_ran signals_of_thread(void);
+void signals_sleeps(struct timespec *limit);
+
+/* No handler runs on this thread in between. */
+bool signals_keep(void);
+void signals_let(void);
+
+/* The program has made the system call rt_sigaction itself: it changed a handler, or has the old one in *old (or NULL). */
+void signals_asked(int number, bool changed, void *old);
+
 /* In start.c: the child of a fork that no handler of libc's has seen. */
 void front_forked(void);
 

@@ -164,8 +164,8 @@ long syscall_routed(long number, long a, long b, long c, long d, long e, long f)
 	result = real.syscall(number, a, b, c, d, e, f);
 	if (makes_descriptor(number))
 		appeared((int)result);
-	else if (number == SYS_rt_sigaction && result == 0 && b)
-		nn_signals_changed();
+	else if (number == SYS_rt_sigaction && result == 0)
+		signals_asked((int)a, b, (void *)c);
 	return result;
 }
 

@@ -30,6 +30,7 @@
 #include "shim/core/hidden.h"
 #include "shim/core/nn.h"
 #include "shim/core/process.h"
+#include "shim/core/signals.h"
 #include "shim/core/sys.h"
 
 extern char **environ;
@@ -300,6 +301,13 @@ void nn_inheriting(int fd)
 void nn_inheriting_any(void)
 {
 	notes.inheriting += 100;
+}
+
+static uint64_t silent;
+
+struct signals signals_caught(void)
+{
+	return (struct signals){.silent = silent};
 }
 
 void nn_signals_changed(void)
@@ -647,6 +655,146 @@ static void handlers(void **state)
 	assert_true(notes.signals > before);
 }
 
+static siginfo_t got_info;
+static volatile sig_atomic_t got_number;
+
+static void on_signal(int number)
+{
+	got_number = number;
+}
+
+static void on_signal_too(int number, siginfo_t *info, void *context)
+{
+	got_number = context ? number : 0;
+	got_info = *info;
+}
+
+/* The thread sanitizer has handlers of its own in the kernel, and hands signals on when it sees fit. */
+#if defined(__SANITIZE_THREAD__)
+#define needs_own_signals() skip()
+#else
+#define needs_own_signals() ((void)0)
+#endif
+
+/* What the program sets is what it is told; what the kernel has is ours, which counts and goes on to it. */
+static void handlers_are_counted(void **state)
+{
+	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old;
+	struct {
+		void (*handler)(int, siginfo_t *, void *);
+		unsigned long flags;
+		void *more[2];
+	} kernel = {0};
+	struct nn_ran began = front.ran();
+	(void)state;
+	needs_own_signals();
+	assert_int_equal(sigaction(SIGUSR1, &action, &old), 0);
+	assert_ptr_equal(old.sa_handler, SIG_DFL);
+	sys_call4(SYS_rt_sigaction, SIGUSR1, NULL, &kernel, 8);
+	assert_ptr_equal(kernel.handler, front.counting);
+	assert_int_equal(sigaction(SIGUSR1, NULL, &old), 0);
+	assert_ptr_equal(old.sa_handler, on_signal);
+	assert_true(old.sa_flags & SA_RESTART);
+	raise(SIGUSR1);
+	assert_int_equal(got_number, SIGUSR1);
+	assert_int_equal(front.ran().restarting, began.restarting + 1);
+	assert_int_equal(front.ran().interrupting, began.interrupting);
+
+	/* The first that runs ends the sleep that has been announced, and no other. */
+	struct timespec limit = {1, 1};
+	front.sleeps(&limit);
+	raise(SIGUSR1);
+	assert_true(!limit.tv_sec && !limit.tv_nsec);
+	limit.tv_sec = 1;
+	raise(SIGUSR1);
+	assert_int_equal(limit.tv_sec, 1);
+	began.restarting += 2;
+
+	action = (struct sigaction){.sa_sigaction = on_signal_too, .sa_flags = SA_SIGINFO};
+	assert_int_equal(sigaction(SIGUSR1, &action, &old), 0);
+	assert_ptr_equal(old.sa_handler, on_signal);
+	assert_int_equal(sigqueue(getpid(), SIGUSR1, (union sigval){.sival_int = 42}), 0);
+	assert_int_equal(got_info.si_value.sival_int, 42);
+	assert_int_equal(front.ran().interrupting, began.interrupting + 1);
+
+	assert_ptr_equal(signal(SIGUSR1, on_signal), on_signal_too);
+	raise(SIGUSR1);
+	assert_int_equal(front.ran().restarting, began.restarting + 2);
+	assert_ptr_equal(sysv_signal(SIGUSR1, on_signal), on_signal);
+	raise(SIGUSR1);
+	assert_int_equal(front.ran().interrupting, began.interrupting + 2);
+	assert_ptr_equal(signal(SIGUSR1, on_signal), SIG_DFL); /* as the first run leaves it there */
+
+	/* One that fails changes nothing. */
+	assert_ptr_equal(signal(SIGKILL, on_signal), SIG_ERR);
+	assert_int_equal(errno, EINVAL);
+	assert_ptr_equal(signal(65, on_signal), SIG_ERR);
+	assert_int_equal(sigaction(-1, &action, NULL), -1);
+
+	/* A child of vfork writes into its parent's memory, but has handlers of its own. */
+	pid_t child = vfork();
+	if (child == 0)
+		_exit(signal(SIGUSR1, SIG_DFL) != on_signal);
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	got_number = 0;
+	raise(SIGUSR1);
+	assert_int_equal(got_number, SIGUSR1);
+
+	/* The system call tells no more than libc does. */
+	assert_int_equal(syscall(SYS_rt_sigaction, SIGUSR1, NULL, &kernel, 8), 0);
+	assert_ptr_equal(kernel.handler, on_signal);
+
+	/* One that the program sets past us is answered as it is. */
+	kernel.handler = (void *)on_signal_too;
+	kernel.flags |= SA_SIGINFO;
+	assert_int_equal(sys_call4(SYS_rt_sigaction, SIGUSR1, &kernel, NULL, 8), 0);
+	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), on_signal_too);
+	assert_ptr_equal(signal(SIGUSR1, SIG_IGN), SIG_DFL);
+	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), SIG_IGN);
+	sigset_t mask;
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	assert_true(sigisemptyset(&mask));
+}
+
+/* In a stretch without handlers none runs, and none goes to another thread; at its end all do, with all that came with them. */
+static void handlers_wait(void **state)
+{
+	struct sigaction action = {.sa_sigaction = on_signal_too, .sa_flags = SA_SIGINFO};
+	sigset_t mask;
+	(void)state;
+	needs_own_signals();
+	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+	action = (struct sigaction){.sa_handler = on_signal, .sa_flags = SA_RESETHAND};
+	assert_int_equal(sigaction(SIGUSR2, &action, NULL), 0);
+	got_number = 0;
+	got_info.si_value.sival_int = 0;
+	assert_true(front.keep_handlers());
+	assert_true(front.keep_handlers());
+	assert_int_equal(sigqueue(getpid(), SIGUSR1, (union sigval){.sival_int = 42}), 0);
+	assert_int_equal(kill(getpid(), SIGUSR2), 0);
+	front.let_handlers();
+	assert_int_equal(got_number, 0);
+	front.let_handlers();
+	assert_int_not_equal(got_number, 0);
+	assert_int_equal(got_info.si_value.sival_int, 42);
+	assert_int_equal(got_info.si_pid, getpid());
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	assert_true(sigisemptyset(&mask));
+	assert_ptr_equal(signal(SIGUSR2, SIG_DFL), SIG_DFL); /* it has run, once */
+
+	assert_true(front.keep_handlers());
+	got_number = 0;
+	raise(SIGUSR1);
+	front.let_handlers();
+	assert_int_equal(got_number, SIGUSR1);
+	silent = 1; /* handlers that nobody counts: signals must be blocked */
+	assert_false(front.keep_handlers());
+	silent = 0;
+	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), on_signal_too);
+}
+
 static void rights(void **state)
 {
 	int pair[2];
@@ -884,6 +1032,8 @@ int main(void)
 		TEST(files_are_reopened),
 		TEST(printing),
 		TEST(handlers),
+		TEST(handlers_are_counted),
+		TEST(handlers_wait),
 		TEST(rights),
 		TEST(every_fork_once),
 		TEST(failed_fork),
