@@ -22,7 +22,7 @@ tiers := command conformance down programs residue stress suites
 run-tests = BUILD=$(abspath $(BUILD)) scripts/test $(if $(filter 1,$(V)),-v)
 
 # What a tier is for, for `make help`.
-.PHONY: unit model $(tiers) sanitize sanitize-variant
+.PHONY: unit model $(tiers) sanitize sanitize-variant sanitize-programs unit-programs
 unit: $(unit-tests) ## unit tests of core, arena and command
 	$(Q)$(run-tests) $(unit-tests)
 command: ## the notnets command, end to end
@@ -42,6 +42,11 @@ $(filter-out suites,$(tiers)): build-all
 sanitize: ## unit tests built with address, undefined and thread sanitizers
 	$(Q)$(MAKE) --no-print-directory SANITIZE=address,undefined $(jobs) sanitize-variant
 	$(Q)$(MAKE) --no-print-directory SANITIZE=thread $(jobs) sanitize-variant
+# Apart, because the time limit of `make sanitize` in `make test` is for tests that hang.
+sanitize-programs:
+	$(Q)$(MAKE) --no-print-directory SANITIZE=address,undefined $(jobs) unit-programs
+	$(Q)$(MAKE) --no-print-directory SANITIZE=thread $(jobs) unit-programs
+unit-programs: $(unit-tests) ; @:
 sanitize-variant: $(unit-tests)
 	$(Q)BUILD=$(abspath $(BUILD)) scripts/test -v $(unit-tests)
 
