@@ -30,7 +30,12 @@ CPPFLAGS += -D_GNU_SOURCE -DNOTNETS_VERSION='"$(VERSION)"' -I.
 CFLAGS ?= -O2 -g
 NN_CFLAGS := -std=gnu17 -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes -Wshadow -Wvla -fno-strict-aliasing \
 	-fPIC -fvisibility=hidden -fexceptions $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) $(if $(COVERAGE),--coverage)
+# The thread sanitizer knows no fences, and gcc says so of each.
+NN_CFLAGS += $(if $(filter thread,$(SANITIZE)),$(if $(findstring clang,$(CC)),,-Wno-tsan))
 NN_LDFLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(if $(COVERAGE),--coverage)
+
+# For targets that build much and are given alone.
+jobs = $(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc))
 
 # What rules.mk files add to.
 targets :=       # built by `make all`
@@ -70,6 +75,7 @@ help: ## list the targets
 # ---- tests -------------------------------------------------------------------------------------------------------
 test: ## install what is missing, build, run every fast test
 	$(Q)scripts/setup test
+	$(Q)$(MAKE) --no-print-directory $(jobs) build-all test-programs sanitize-programs
 	$(Q)$(MAKE) --no-print-directory test-run
 
 test-run: build-all

@@ -67,6 +67,13 @@ void arena_disown(struct arena *arena);
 
 struct region *arena_region(struct arena *arena);
 
+/* How to keep handlers of signals from running on this thread, from `keep`, if that returns true, to `let`; they nest. Set before
+ * anything else is called. Where `keep` is NULL or returns false, signals are blocked instead. */
+extern struct arena_handlers {
+	bool (*keep)(void);
+	void (*let)(void);
+} arena_handlers;
+
 /* Around fork(), in this order: prepare before it, then parent or child after it in the thread that called prepare.
  * Nothing else of the arena may be called in between. The child can then create arenas of its own; those that it
  * inherited it disowns. A child of vfork, or one that only goes on to exec, needs none of it. */

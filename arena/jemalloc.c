@@ -37,6 +37,7 @@ struct je_arena_config {
 	bool metadata_use_hooks; /* false: nothing of jemalloc's own lies in memory that a peer can see */
 };
 
+struct arena_handlers arena_handlers;
 static struct arena_lock lock;
 static bool pristine_known;
 static unsigned char pristine[ARENA_JE_TSD_SIZE]; /* a thread's state as the loader makes it */

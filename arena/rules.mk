@@ -10,13 +10,17 @@ installs += arena/arena.3:644:share/man/man3/arena.3
 
 OBJCOPY ?= objcopy
 NM ?= nm
-arena-jemalloc := $(shell $(CC) -print-file-name=libjemalloc_pic.a)
+arena-jemalloc := $(or $(shell $(CC) -print-file-name=libjemalloc_pic.a 2>/dev/null),libjemalloc_pic.a)
 arena-jemalloc-entries := mallocx dallocx sallocx mallctl
 # Pure string functions, that touch nothing but their arguments.
 arena-jemalloc-libc := memchr memcmp memcpy memmove memset strchr strcmp strcpy strlen strncmp strncpy __popcountdi2 \
 	_GLOBAL_OFFSET_TABLE_
 empty :=
 space := $(empty) $(empty)
+
+# The compiler answers with the bare name where it finds no such file.
+libjemalloc_pic.a:
+	@echo '$@ is missing: scripts/setup installs what the build needs' >&2; exit 1
 
 # One object, its names local but for arena_je_*, its constructor removed, its calls to libc sent to jemalloc_host.c.
 # A name of libc that jemalloc.syms does not know fails the build.

@@ -3,13 +3,13 @@
 # them alone.
 BENCH := $(BUILD)/bench
 bench-grpc := $(BENCH)/grpc-server $(BENCH)/grpc-client
-bench-programs := $(BENCH)/pingpong $(BENCH)/limit $(bench-grpc)
+bench-programs := $(BENCH)/pingpong $(BENCH)/limit $(BENCH)/calls $(bench-grpc)
 CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 BPF_CLANG ?= clang
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool /usr/local/sbin/bpftool) bpftool)
 
 bench-pingpong-src := $(wildcard bench/workloads/pingpong*.c)
-tidy-src += $(bench-pingpong-src) bench/peers/limit.c
+tidy-src += $(bench-pingpong-src) bench/workloads/calls.c bench/peers/limit.c
 
 .PHONY: bench bench-programs demo
 bench: build-all bench-programs ## build the library and the load programs of bench/run
@@ -18,12 +18,13 @@ bench-programs: $(bench-programs)
 
 demo: ## install what is missing, build, show unmodified programs over TCP and over shared memory
 	$(Q)scripts/setup demo
-	$(Q)$(MAKE) --no-print-directory $(if $(Q),-s) $(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc)) build-all bench-programs
+	$(Q)$(MAKE) --no-print-directory $(if $(Q),-s) $(jobs) build-all bench-programs
 	$(Q)bench/demo
 
 $(BENCH)/pingpong: $(bench-pingpong-src:%.c=$(BUILD)/%.o)
 $(BENCH)/limit: $(BUILD)/bench/peers/limit.o
-$(BENCH)/pingpong $(BENCH)/limit:
+$(BENCH)/calls: $(BUILD)/bench/workloads/calls.o
+$(BENCH)/pingpong $(BENCH)/limit $(BENCH)/calls:
 	$(call say,LD,$@)$(CC) $(NN_LDFLAGS) $(LDFLAGS) -o $@ $^
 
 # gRPC: generated code is compiled as it comes, ours with warnings.

@@ -20,11 +20,11 @@ limit-conformance := $(if $(N),864000,900)
 limit-suites := 480
 tier = $(addsuffix $(addprefix :,$(limit-$(1))),$(wildcard tests/$(1)/run))
 
-tiers := command conformance programs stress suites
+tiers := command conformance down programs residue stress suites
 run-tests = BUILD=$(abspath $(BUILD)) scripts/test $(if $(filter 1,$(V)),-v)
 
 # What a tier is for, for `make help`.
-.PHONY: unit model $(tiers) sanitize sanitize-variant
+.PHONY: unit model $(tiers) sanitize sanitize-variant sanitize-programs unit-programs
 unit: $(unit-tests) ## unit tests of core, arena and command
 	$(Q)$(run-tests) $(unit-tests)
 command: ## the notnets command, end to end
@@ -32,15 +32,23 @@ model: ## the state machine of the switch, checked by SPIN
 	$(Q)$(run-tests) test-model
 conformance: ## socket scripts, every result the same on TCP and on the shim: the written ones, and N (1000) made from SEED (1) on
 programs: ## unmodified programs, with the shim at both ends, either and neither
+down: ## back to TCP for every reason, under load
+residue: ## nothing is left behind, in a process or in the machine
 stress: ## random sizes, kills and switches, checksummed
-suites: ## Python's own tests, with and without the shim
-$(tiers): build-all
+suites: build-all ## all of Python's own tests that concern us, with and without the shim (a quarter of an hour); `make test` plays the fast ones
+	$(Q)BUILD=$(abspath $(BUILD)) SHIM=$(abspath $(BUILD))/libnotnets_shim.so tests/suites/run full
+$(filter-out suites,$(tiers)): build-all
 	$(Q)$(MAKE) --no-print-directory test-programs
 	$(Q)$(run-tests) $(or $(call tier,$@),$(error there is no tests/$@/run))
 
 sanitize: ## unit tests built with address, undefined and thread sanitizers
-	$(Q)$(MAKE) --no-print-directory SANITIZE=address,undefined sanitize-variant
-	$(Q)$(MAKE) --no-print-directory SANITIZE=thread sanitize-variant
+	$(Q)$(MAKE) --no-print-directory SANITIZE=address,undefined $(jobs) sanitize-variant
+	$(Q)$(MAKE) --no-print-directory SANITIZE=thread $(jobs) sanitize-variant
+# Apart, because the time limit of `make sanitize` in `make test` is for tests that hang.
+sanitize-programs:
+	$(Q)$(MAKE) --no-print-directory SANITIZE=address,undefined $(jobs) unit-programs
+	$(Q)$(MAKE) --no-print-directory SANITIZE=thread $(jobs) unit-programs
+unit-programs: $(unit-tests) ; @:
 sanitize-variant: $(unit-tests)
 	$(Q)BUILD=$(abspath $(BUILD)) scripts/test -v $(unit-tests)
 

@@ -33,35 +33,6 @@ static void say(struct nn_stream *stream, uint64_t flags)
 	stream_tell(stream);
 }
 
-/* How long a stream that ends waits for the kernel to take what the peer wants by TCP. */
-#define PAY_NS 500000000ull
-
-/* The bytes in [head, tail) of the sender's ring that the peer wants by TCP are owed even by a closing stream. The kernel takes as many
- * as its buffer holds; where that is not all, and the peer does not read, the connection can only be reset (-> false). */
-static bool pay_replay(struct nn_stream *stream)
-{
-	uint64_t deadline = 0;
-	while (tx_outside_wanted(stream) || stream->tx_replaying) {
-		enum lock_outcome lock = tx_lock(stream);
-		bool paid = lock == LOCK_NESTED;
-		if (!paid && tx_outside_wanted(stream) && !stream->tx_replaying)
-			tx_serve_outside(stream);
-		else if (!paid && stream->tx_replaying)
-			tx_replay_more(stream);
-		paid |= !stream->tx_replaying;
-		tx_unlock(stream, lock);
-		uint64_t now = nn_now_ns();
-		if (!deadline)
-			deadline = now + PAY_NS;
-		if (paid || now >= deadline)
-			return paid;
-		struct pollfd room = {.fd = stream->fd, .events = POLLOUT};
-		struct timespec limit = {0, (long)(deadline - now)};
-		sys_call5(SYS_ppoll, &room, 1, &limit, NULL, 8);
-	}
-	return true;
-}
-
 static void linger_no_time(int fd)
 {
 	struct linger linger = {.l_onoff = 1};
@@ -99,7 +70,8 @@ static bool resets(struct nn_stream *stream, int fd)
 /* Says good-bye: to the peer's shim before the kernel does. */
 static void farewell(struct nn_stream *stream, uint64_t flags)
 {
-	if (atomic_exchange(&stream->left, 1))
+	/* Confined, it was on TCP before, and the kernel's end says all there is to say. */
+	if (nn_confined || atomic_exchange(&stream->left, 1))
 		return;
 	atomic_fetch_or(&stream->own->rx_flags, END_DONE);
 	if ((flags & END_RESET) && (atomic_load(&stream->own->tx_flags) & END_FIN))
@@ -110,16 +82,17 @@ static void farewell(struct nn_stream *stream, uint64_t flags)
 void stream_farewell(struct nn_stream *stream)
 {
 	if (stream->own && !stream->shared_at_close)
-		farewell(stream, 0);
+		farewell(stream, stream->kept && resets(stream, stream->fd) ? END_RESET : 0);
 }
 
 /* The last descriptor of this process on the stream goes. */
 static void last_close(struct nn_stream *stream, int fd)
 {
 	rendezvous_abandon(stream);
-	bool paid = !stream_is_paired(stream) || pay_replay(stream);
-	if (holders_leave(stream)) {
-		stream->shared_at_close = true; /* other processes go on with it */
+	bool paid = !stream_is_paired(stream) || tx_pay(stream);
+	if (holders_leave(stream) || atomic_load(&stream->heirs)) {
+		/* Other processes go on with it, or may: then the kernel says good-bye, since they found it on its way back to TCP. */
+		stream->shared_at_close = true;
 		return;
 	}
 	if (!stream_is_paired(stream))
@@ -129,7 +102,33 @@ static void last_close(struct nn_stream *stream, int fd)
 	/* A call in progress in another thread keeps the socket open, here as in the kernel: the last to leave says it. */
 	if (atomic_load(&stream->users) > 2)
 		return;
-	farewell(stream, !paid || resets(stream, fd) ? END_RESET : 0);
+	if (!nn_confined)
+		farewell(stream, !paid || resets(stream, fd) ? END_RESET : 0);
+}
+
+/*
+ * A system call holds the socket until it returns, whatever becomes of the number: a call of ours that is in progress in another thread,
+ * and makes several, needs a descriptor for it that stays. Before the last number goes. -1: no call, or no descriptor.
+ */
+static int keep(const struct nn_stream *stream, int fd)
+{
+	enum { OURS = 2 }; /* the descriptors' own hold, and the caller's */
+	if (atomic_load(&stream->fds) > 1 || atomic_load(&stream->users) <= OURS || !stream_is_paired(stream))
+		return -1;
+	int kept = hidden_copy(fd);
+	return kept < 0 ? -1 : kept;
+}
+
+/* The number `fd` is no longer the stream's, but others are. */
+static void use_other(struct nn_stream *stream, int fd)
+{
+	if (stream->fd != fd)
+		return;
+	for (int other = 0; other < fd_top(); other++)
+		if (stream_is_at(stream, other)) {
+			stream->fd = other;
+			break;
+		}
 }
 
 /* Takes the number out of the tables. The caller closes it, and afterwards puts the stream returned (or NULL). */
@@ -142,19 +141,26 @@ static struct nn_stream *detach(int fd)
 		if (!stream)
 			return NULL;
 		uint32_t expected = entry;
+		int kept = keep(stream, fd);
 		if (!atomic_compare_exchange_strong(&nn_fds[fd], &expected, 0)) {
+			hidden_close(kept);
 			stream_put(stream); /* another thread closes it as well */
 			return NULL;
 		}
 		if (atomic_fetch_sub(&stream->fds, 1) == 1) {
+			if (kept >= 0) {
+				stream->fd = kept;
+				stream->kept = true;
+				hidden_watch(&stream->fd);
+				waiters_ring_own(stream->own); /* who sleeps, sleeps on the number */
+			}
 			last_close(stream, fd);
+			if (kept < 0)
+				stream->fd = -1; /* what has the number next is not to be touched */
 			stream_put(stream); /* the descriptors' own hold */
-		} else if (stream->fd == fd) {
-			for (int other = 0; other < fd_top(); other++)
-				if (fd_entry(other) == entry) {
-					stream->fd = other;
-					break;
-				}
+		} else {
+			hidden_close(kept);
+			use_other(stream, fd);
 		}
 		return stream;
 	}
@@ -217,7 +223,10 @@ void nn_appeared(int fd)
 			stream->shared_at_close = holders_leave(stream);
 			if (stream_is_paired(stream) && !stream->shared_at_close)
 				farewell(stream, 0);
+			stream->fd = -1; /* calls in progress must not touch the newcomer */
 			stream_put(stream);
+		} else {
+			use_other(stream, fd);
 		}
 		stream_put(stream);
 	} else {
@@ -288,7 +297,7 @@ long nn_shutdown(int fd, int how)
 		/* The peer must have heard of it in memory before the kernel's FIN, or it takes that for our death. */
 		atomic_store(&stream->tx_shut, 1);
 		if (stream_is_paired(stream)) {
-			if (!pay_replay(stream))
+			if (!tx_pay(stream))
 				stream_reset(stream); /* rather than an end before all bytes */
 			say(stream, END_FIN);
 		}

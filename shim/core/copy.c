@@ -61,35 +61,6 @@ static long send_file(int out, int in, off_t *offset, size_t count)
 	return total ? total : error;
 }
 
-int nn_sendfile(struct nn_io *io, int out, int in, off_t *offset, size_t count)
-{
-	io->sending = true;
-	io->counted = false;
-	io->stream = stream_get(out);
-	if (!io->stream)
-		return NN_RAW;
-	struct nn_stream *stream = io->stream;
-	/* Only what can be read twice: a failed send must leave the source as it was. */
-	bool seekable = sys_call3(SYS_lseek, in, 0, SEEK_CUR) >= 0;
-	if (stream_is_paired(stream) && !seekable)
-		stream_outside(stream, NN_REASON_CALL, OUTSIDE_BOTH);
-	for (;;) {
-		if (stream_is_paired(stream)) {
-			if (!tx_taken(stream))
-				tx_try_up(stream);
-			if (tx_taken(stream)) {
-				if (!seekable || (atomic_load(&stream->own->tx_flags) & END_FIN))
-					return NN_RAW;
-				io->result = send_file(out, in, offset, count);
-				stream_put(stream);
-				return NN_DONE;
-			}
-		}
-		if (raw_begin(io))
-			return NN_RAW;
-	}
-}
-
 /* Bytes that a pipe takes without waiting, as far as can be known. */
 static size_t pipe_room(int pipe)
 {
@@ -135,6 +106,14 @@ static long splice_in(int in, int pipe, size_t count, unsigned flags)
 	return got;
 }
 
+/* What the kernel does not refuse, nor answer at once. */
+static bool splices(off_t *in_offset, int pipe, off_t *out_offset, size_t count, unsigned flags)
+{
+	const unsigned known = SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT;
+	return count && !(flags & ~known) && !in_offset && !out_offset && sys_call2(SYS_fcntl, pipe, F_GETPIPE_SZ) >= 0 &&
+	       (sys_call2(SYS_fcntl, pipe, F_GETFL) & O_ACCMODE) != O_RDONLY;
+}
+
 int nn_splice(struct nn_io *io, int in, off_t *in_offset, int out, off_t *out_offset, size_t count, unsigned flags)
 {
 	io->stream = NULL;
@@ -150,8 +129,43 @@ int nn_splice(struct nn_io *io, int in, off_t *in_offset, int out, off_t *out_of
 	stream_outside(from, NN_REASON_CALL, OUTSIDE_RX);
 	bool in_ring = stream_is_paired(from) && rx_taken(from);
 	stream_put(from);
-	if (!in_ring || in_offset || out_offset)
+	if (!in_ring || !splices(in_offset, out, out_offset, count, flags))
 		return NN_RAW;
 	io->result = splice_in(in, out, count, flags);
 	return io->result == SPLICE_RAW ? NN_RAW : NN_DONE;
+}
+
+int nn_sendfile(struct nn_io *io, int out, int in, off_t *offset, size_t count)
+{
+	io->sending = true;
+	io->counted = false;
+	io->stream = NULL;
+	if (nn_kind_of(in) == NN_STREAM) {
+		/* From a socket the kernel sends into a pipe only. */
+		long mode = offset ? -ESPIPE : sys_call2(SYS_fcntl, out, F_GETFL);
+		return mode < 0 ? NN_RAW : nn_splice(io, in, NULL, out, NULL, count, mode & O_NONBLOCK ? SPLICE_F_NONBLOCK : 0);
+	}
+	io->stream = stream_get(out);
+	if (!io->stream)
+		return NN_RAW;
+	struct nn_stream *stream = io->stream;
+	/* Only what can be read twice: a failed send must leave the source as it was. */
+	bool seekable = sys_call3(SYS_lseek, in, 0, SEEK_CUR) >= 0;
+	if (stream_is_paired(stream) && !seekable)
+		stream_outside(stream, NN_REASON_CALL, OUTSIDE_BOTH);
+	for (;;) {
+		if (stream_is_paired(stream)) {
+			if (!tx_taken(stream))
+				tx_try_up(stream);
+			if (tx_taken(stream)) {
+				if (!seekable || (atomic_load(&stream->own->tx_flags) & END_FIN))
+					return NN_RAW;
+				io->result = send_file(out, in, offset, count);
+				stream_put(stream);
+				return NN_DONE;
+			}
+		}
+		if (raw_begin(io))
+			return NN_RAW;
+	}
 }

@@ -17,5 +17,7 @@ void epoll_set_closed(uint32_t set);
 void epoll_set_exposed(uint32_t set);
 void epoll_set_duplicated(uint32_t set);
 void epoll_fork_child(void);
+/* Does the kernel keep every registration of the set as the application made it? */
+bool epoll_set_is_plain(uint32_t set);
 
 #endif

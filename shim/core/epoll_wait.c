@@ -22,6 +22,8 @@ struct set_sleep {
 	struct sleep sleep; /* first: handed out as cleanup */
 	struct nn_set *set;
 	struct waiter spinner; /* marks the thread as spinning */
+	struct nn_ran began;   /* as the call began */
+	struct signals_hold hold;
 };
 
 /* A look into the kernel without waiting. When it takes the bell's edge while others sleep, nobody would ring for them again before they have
@@ -60,6 +62,7 @@ static void undo(struct sleep *sleep)
 	struct set_sleep *whole = (struct set_sleep *)sleep;
 	struct nn_set *set = whole->set;
 	bool ours = false;
+	signals_release(&whole->hold, 0);
 	leave_sleepers(set, &ours);
 	if (atomic_load(&set->sleepers))
 		waiter_ring_own(&set->waiter); /* we may have taken an edge */
@@ -80,8 +83,15 @@ static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events,
 	if (!count && !*unsure) {
 		if (set->blind && managed && left > BLIND_NS)
 			left = BLIND_NS;
-		struct timespec limit = {(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
-		count = nn_front.epoll_pwait2(set->epfd, events, max, left == UINT64_MAX ? NULL : &limit, mask, whole);
+		struct timespec limit = left == UINT64_MAX ? SIGNALS_NO_LIMIT : (struct timespec){(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
+		/* A caller with a mask has blocked, until now, what may interrupt. */
+		struct signals_hold *hold = &whole->hold;
+		if (!mask)
+			count = signals_hold(hold, whole->began, &limit);
+		if (!count)
+			count = nn_front.epoll_pwait2(set->epfd, events, max, &limit,
+				hold->held ? &hold->mask : mask, whole);
+		count = signals_release(hold, count);
 		set->looked = cpu_ticks();
 		if (count > 0)
 			count = set_sift(set, events, (int)count, ours);
@@ -115,7 +125,7 @@ static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max
 	if (count)
 		return count;
 	waiter_take(&whole->spinner, nn_self());
-	if (spin_begin(&spin, &whole->spinner, &set->spin_history)) {
+	if (spin_begin(&spin, &whole->spinner, &set->spin_history, whole->began)) {
 		uint64_t looked = nn_now_ns();
 		while (!count && spin_turn(&spin)) {
 			count = set_collect(set, events, max, unsure);
@@ -150,13 +160,14 @@ static long done(struct nn_set *set, struct epoll_event *events, int max, long c
 	return count;
 }
 
-static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask)
+static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask,
+	struct nn_ran began)
 {
 	/* Sets in this one may look readable for what has been read since. */
 	for (uint32_t i = 0; i < set->nested_count; i++)
 		if (set_at(set->nested[i])->in_use)
 			set_settle_bell(set_at(set->nested[i]));
-	struct set_sleep whole = {.sleep = {.undo = undo}, .set = set, .spinner = {.slot = -1}};
+	struct set_sleep whole = {.sleep = {.undo = undo}, .set = set, .spinner = {.slot = -1}, .began = began};
 	bool ours = false;
 	for (;;) {
 		bool unsure = false;
@@ -195,6 +206,7 @@ static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uin
 int nn_epoll_wait(struct nn_io *io, int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
 	const sigset_t *mask)
 {
+	struct nn_ran began = signals_ran();
 	io->stream = NULL;
 	io->counted = false;
 	uint32_t entry = fd_entry(epfd);
@@ -203,6 +215,6 @@ int nn_epoll_wait(struct nn_io *io, int epfd, struct epoll_event *events, int ma
 	struct nn_set *set = set_at(entry & ((1u << NN_KIND_SHIFT) - 1));
 	if (set->epfd != epfd && fd_entry(set->epfd) != entry)
 		set->epfd = epfd;
-	io->result = wait_in(set, events, max, deadline_of(timeout), mask);
+	io->result = wait_in(set, events, max, deadline_of(timeout), mask, began);
 	return NN_DONE;
 }

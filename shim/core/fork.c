@@ -49,6 +49,47 @@ static bool alive(const struct nn_stream *stream)
 	return phase >= STREAM_YOUNG && phase <= STREAM_ALONE && atomic_load(&stream->fds);
 }
 
+/* ---- seccomp ---------------------------------------------------------------------------------------------------------- */
+
+_Atomic bool nn_confined;
+static bool retired; /* and the kernel has all that we had: fork has nothing to prepare, either */
+
+/* The kernel's from here on, as if it had never been one of ours. False: it must stay known. */
+static bool forget(int fd)
+{
+	enum nn_kind kind = nn_kind_of(fd);
+	if (kind == NN_LISTENER || (kind == NN_SET && epoll_set_is_plain(fd_entry(fd) & ((1u << NN_KIND_SHIFT) - 1))))
+		fd_clear(fd);
+	if (kind != NN_STREAM)
+		return nn_kind_of(fd) != NN_SET;
+	struct nn_stream *stream = stream_get(fd);
+	if (!stream)
+		return true;
+	bool kernels = stream_is_kernels(stream);
+	if (kernels && !stream_is_paired(stream) && !atomic_load(&stream->regs))
+		nn_let_go(fd);
+	stream_put(stream);
+	return kernels;
+}
+
+void nn_confine(void)
+{
+	if (!nn_fds || atomic_exchange(&nn_confined, true))
+		return;
+	for (uint32_t i = 0; i < stream_top(); i++) {
+		struct nn_stream *stream = stream_hold(i);
+		if (!stream)
+			continue;
+		stream_outside(stream, NN_REASON_CALL, OUTSIDE_BOTH);
+		stream_put(stream);
+	}
+	bool all = true;
+	for (int fd = 0; fd < fd_top(); fd++)
+		all &= forget(fd);
+	retired = all;
+	nn_finish(); /* later the report may not be opened */
+}
+
 /* ---- fork ------------------------------------------------------------------------------------------------------------- */
 
 /* How long fork waits for bytes that are on their way back to TCP. */
@@ -102,7 +143,7 @@ static void let_on(struct nn_stream *stream)
 
 void nn_fork_prepare(void)
 {
-	if (!nn_fds)
+	if (!nn_fds || retired)
 		return;
 	if (nn_state)
 		settle_all();
@@ -126,7 +167,7 @@ void nn_fork_prepare(void)
 
 void nn_fork_parent(bool failed)
 {
-	if (!nn_fds)
+	if (!nn_fds || retired)
 		return;
 	hidden_fork_done();
 	holders_fork_end(failed);
@@ -158,7 +199,7 @@ static void reload(struct nn_stream *stream)
 
 void nn_fork_child(void)
 {
-	if (!nn_fds)
+	if (!nn_fds || retired)
 		return;
 	hidden_fork_done();
 	arena_fork_child();
@@ -167,6 +208,10 @@ void nn_fork_child(void)
 	/* Only the thread that forked is left: no call is in flight any more. */
 	for (uint32_t i = 0; i < stream_top(); i++) {
 		struct nn_stream *stream = stream_at(i);
+		if (stream->kept) { /* for a call of the parent's */
+			hidden_close(stream->fd);
+			stream->kept = false;
+		}
 		if (!alive(stream))
 			continue;
 		atomic_store(&stream->users, 1);
@@ -198,6 +243,8 @@ static void leave_to_heirs(unsigned parts)
 		/* Standard streams are inherited to be used; others mostly by accident, and a connection that others hold as well is not
 		 * reset for that. */
 		bool meant = fd <= 2 || !holders_others(stream);
+		if (!(parts & OUTSIDE_MUST))
+			atomic_store(&stream->heirs, true); /* and so may we */
 		stream_outside(stream, NN_REASON_EXEC, meant ? parts : parts & ~(unsigned)OUTSIDE_MUST);
 		stream_put(stream);
 	}
@@ -272,11 +319,10 @@ static void passing(int fd, enum nn_reason reason)
 	struct nn_stream *stream = stream_get(fd);
 	if (!stream)
 		return;
-	if (!nn_in_vfork_child())
-		stream_outside(stream, reason, OUTSIDE_BOTH | OUTSIDE_MUST);
-	else if (!stream_is_paired(stream))
+	bool mine = !nn_in_vfork_child();
+	if (!mine && !stream_is_paired(stream))
 		stream_alone(stream, reason); /* the search for its peer, with descriptors of our parent's, ends by itself */
-	else if (is_its_socket(stream, fd) && is_its_socket(stream, stream->fd))
+	else if (mine || (is_its_socket(stream, fd) && is_its_socket(stream, stream->fd)))
 		stream_outside(stream, reason, OUTSIDE_BOTH | OUTSIDE_MUST);
 	stream_put(stream);
 }

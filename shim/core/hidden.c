@@ -4,7 +4,7 @@
  * moment of the dup: numbers already given out stay valid), so that the application never runs into them and a
  * select set never holds one; else the highest below the soft limit.
  *
- * One lock guards the numbers and the list of holders. It is held for a few system calls, with all signals blocked: no handler
+ * One lock guards the numbers and the list of holders. It is held for a few system calls, in which no handler runs: none
  * can interrupt its holder and then wait for it, nor see the raised limit. It is taken across fork, so that the child finds the
  * list whole and the lock free. Two kinds of children come without that:
  *   - one that shares our memory (vfork, posix_spawn) takes the lock as a thread does, and may be killed while it has it: who
@@ -23,9 +23,9 @@
 #include <sys/resource.h>
 
 #include "shim/core/process.h"
+#include "shim/core/signals.h"
 #include "shim/core/sys.h"
 
-#define KERNEL_SIGSET 8
 #define ASK_TURNS 256u /* after so many turns who waits asks for the holder */
 
 /* Where hidden numbers are kept. Under the lock. */
@@ -58,12 +58,11 @@ static bool holder_is_gone(uint64_t holder, uint32_t process)
 	return other != process && sys_call5(SYS_kcmp, process, other, KCMP_VM, 0, 0) > 0;
 }
 
-/* Returns the signal mask to restore. */
-static uint64_t take_lock(void)
+/* What it returns is for drop_lock. */
+static struct signals_section take_lock(void)
 {
-	const uint64_t all = ~0ull;
-	uint64_t mask = 0, nobody = 0;
-	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, KERNEL_SIGSET);
+	struct signals_section section = signals_section_begin();
+	uint64_t nobody = 0;
 	/* Not nn_self: a child of vfork would pass for its parent. */
 	uint32_t process = (uint32_t)sys_call0(SYS_getpid);
 	uint64_t self = (uint64_t)process << 32 | (uint32_t)sys_call0(SYS_gettid);
@@ -75,26 +74,26 @@ static uint64_t take_lock(void)
 			atomic_compare_exchange_strong(&lock, &holder, self))
 			break;
 	}
-	return mask;
+	return section;
 }
 
-static void drop_lock(uint64_t mask)
+static void drop_lock(struct signals_section section)
 {
 	atomic_store(&lock, 0);
-	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, KERNEL_SIGSET);
+	signals_section_end(section);
 }
 
-static uint64_t fork_mask; /* of the thread that forks; under the lock */
+static struct signals_section fork_section; /* of the thread that forks; under the lock */
 
 void hidden_fork_prepare(void)
 {
-	uint64_t mask = take_lock();
-	fork_mask = mask;
+	struct signals_section section = take_lock();
+	fork_section = section;
 }
 
 void hidden_fork_done(void)
 {
-	drop_lock(fork_mask);
+	drop_lock(fork_section);
 }
 
 /* Puts back the limit that was raised to `raised`. What another thread has set meanwhile wins: each exchange shows whether what it
@@ -156,16 +155,23 @@ static int dup_high(int fd)
 	return outcome;
 }
 
-int hidden_take(int fd)
+int hidden_copy(int fd)
 {
 	if (fd < 0)
 		return fd;
-	uint64_t mask = take_lock();
+	struct signals_section section = take_lock();
 	int high = dup_high(fd);
 	if (high >= 0)
 		note(high);
-	drop_lock(mask);
-	sys_call1(SYS_close, fd);
+	drop_lock(section);
+	return high;
+}
+
+int hidden_take(int fd)
+{
+	int high = hidden_copy(fd);
+	if (fd >= 0)
+		sys_call1(SYS_close, fd);
 	return high;
 }
 
@@ -173,11 +179,11 @@ void hidden_close(int fd)
 {
 	if (fd < 0 || nn_kind_of(fd) != NN_HIDDEN)
 		return; /* taken from us by a call we do not see; the number may be the application's now */
-	uint64_t mask = take_lock();
+	struct signals_section section = take_lock();
 	fd_clear(fd);
 	if (fd < next_hint)
 		next_hint = fd;
-	drop_lock(mask);
+	drop_lock(section);
 	sys_call1(SYS_close, fd);
 }
 
@@ -200,30 +206,30 @@ static bool room_for_holder(void)
 
 int hidden_watch(int *holder)
 {
-	uint64_t mask = take_lock();
+	struct signals_section section = take_lock();
 	bool room = room_for_holder();
 	if (room)
 		holders[holder_count++] = holder;
-	drop_lock(mask);
+	drop_lock(section);
 	return room ? 0 : -ENOMEM;
 }
 
 void hidden_unwatch(int *holder)
 {
-	uint64_t mask = take_lock();
+	struct signals_section section = take_lock();
 	for (size_t i = 0; i < holder_count; i++)
 		if (holders[i] == holder) {
 			holders[i] = holders[--holder_count];
 			break;
 		}
-	drop_lock(mask);
+	drop_lock(section);
 }
 
 void hidden_evict(int fd)
 {
 	if (nn_kind_of(fd) != NN_HIDDEN)
 		return;
-	uint64_t mask = take_lock();
+	struct signals_section section = take_lock();
 	int moved = dup_high(fd);
 	if (moved >= 0)
 		note(moved);
@@ -231,6 +237,6 @@ void hidden_evict(int fd)
 		if (*holders[i] == fd)
 			*holders[i] = moved;
 	fd_clear(fd);
-	drop_lock(mask);
+	drop_lock(section);
 	sys_call1(SYS_close, fd);
 }

@@ -6,6 +6,7 @@
 /* Moves `fd` to a high number and remembers it as ours. Returns the new number; on failure -errno, and `fd` is closed.
  * A negative `fd` is returned as it is, so that the result of the call that made it can be passed on. */
 int hidden_take(int fd);
+int hidden_copy(int fd); /* the same, and `fd` stays what it is */
 void hidden_close(int fd);
 
 unsigned hidden_top(void); /* no hidden descriptor has this number or a higher one */

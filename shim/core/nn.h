@@ -39,6 +39,12 @@ struct nn_io {
 	bool counted; /* a raw call in flight is counted */
 };
 
+/* Handlers that have run on a thread, by what they do to its system call: let it go on (SA_RESTART), or end it. */
+struct nn_ran {
+	uint32_t restarting;
+	uint32_t interrupting;
+};
+
 /* What the core asks of its front end. */
 struct nn_front {
 	/* Sleeps as the system calls of the same name do, -errno on failure; may be a cancellation point: when the
@@ -50,6 +56,16 @@ struct nn_front {
 	uint32_t (*self)(void);
 	/* CLOCK_MONOTONIC in nanoseconds, without a system call where that is possible. */
 	uint64_t (*now)(void);
+	/* What the kernel has as the handler of a signal whose runs the front end counts before the program's own handler
+	 * runs; and the counts of the calling thread. NULL: it counts none. */
+	void (*counting)(int number, siginfo_t *info, void *context);
+	struct nn_ran (*ran)(void);
+	/* The calling thread is about to sleep for *limit, or no more (NULL): the next handler sets it to 0 before it runs. */
+	void (*sleeps)(struct timespec *limit);
+	/* Between the two, which may nest, no handler runs on the calling thread; what comes meanwhile runs at the end. Unlike
+	 * blocked signals those of the process are not left to other threads. False: it cannot say so. NULL, both: it never can. */
+	bool (*keep_handlers)(void);
+	void (*let_handlers)(void);
 };
 
 /* ---- start and end ---------------------------------------------------------------------------------------------- */
@@ -90,7 +106,7 @@ int nn_send(struct nn_io *io, int fd, const struct iovec *iov, int count, int fl
 int nn_recvmsg(struct nn_io *io, int fd, struct msghdr *msg, int flags);
 int nn_sendmsg(struct nn_io *io, int fd, const struct msghdr *msg, int flags);
 
-/* sendfile(2) to a stream; splice(2) from or to one. */
+/* sendfile(2) and splice(2), from or to a stream. */
 int nn_sendfile(struct nn_io *io, int out, int in, off_t *offset, size_t count);
 int nn_splice(struct nn_io *io, int in, off_t *in_offset, int out, off_t *out_offset, size_t count, unsigned flags);
 
@@ -152,6 +168,11 @@ void nn_inheriting_any(void); /* nobody knows which */
 
 /* Before posix_spawn, popen, system...: the same for what the new program would inherit while this one lives on. */
 void nn_spawning(void);
+
+/* Before the process gives up system calls (seccomp): everything goes back to TCP, and nothing is tracked from here on, so that the calls that
+ * are still made are the application's. Not in the child of vfork. */
+void nn_confine(void);
+extern _Atomic bool nn_confined;
 
 /* A signal's handler has been set or taken away: what blocking calls do after it may be different now. */
 void nn_signals_changed(void);

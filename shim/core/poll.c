@@ -32,10 +32,14 @@ struct list {
 	struct pollfd *asked; /* the kernel's copy, one longer */
 	struct watch *watches;
 	nfds_t count;
+	struct nn_ran began; /* as the call began */
+	struct signals_hold hold;
 	bool others;  /* something in the list only the kernel knows */
 	bool rings;   /* something in it is on a ring */
 	bool attached;
 	bool unsure;  /* the last look was not conclusive */
+	bool rung;    /* the last question to the kernel found the bell readable */
+	bool crowded; /* there are as many entries as the kernel takes: none for a bell */
 	void *memory; /* of long lists */
 	size_t bytes;
 	struct pollfd few_asked[FEW + 1];
@@ -103,6 +107,7 @@ static void list_end(struct list *list)
 
 static void undo(struct sleep *sleep)
 {
+	signals_release(&((struct list *)sleep)->hold, 0);
 	list_end((struct list *)sleep);
 }
 
@@ -161,8 +166,29 @@ static long merge(struct list *list)
 
 static long ask_kernel(struct list *list, const struct timespec *timeout, const sigset_t *mask, int bell)
 {
-	list->asked[list->count] = (struct pollfd){.fd = bell, .events = POLLIN};
-	return nn_front.ppoll(list->asked, list->count + 1, timeout, mask, list);
+	if (bell < 0)
+		return nn_front.ppoll(list->asked, list->count, timeout, mask, list);
+	/* In an entry that the application does not use, where there is one: their number is limited (RLIMIT_NOFILE). */
+	nfds_t place = 0;
+	while (place < list->count && list->asked[place].fd >= 0)
+		place++;
+	list->asked[place] = (struct pollfd){.fd = bell, .events = POLLIN};
+	long outcome = nn_front.ppoll(list->asked, list->count + (place == list->count), timeout, mask, list);
+	list->rung = outcome > 0 && list->asked[place].revents;
+	list->asked[place] = (struct pollfd){.fd = -1};
+	return outcome;
+}
+
+/* A caller with a mask has blocked, until now, what may interrupt. */
+static long sleep_in_kernel(struct list *list, struct timespec *timeout, const sigset_t *mask, int bell)
+{
+	if (mask)
+		return ask_kernel(list, timeout, mask, bell);
+	long outcome = signals_hold(&list->hold, list->began, timeout);
+	if (outcome < 0)
+		return outcome;
+	outcome = ask_kernel(list, timeout, list->hold.held ? &list->hold.mask : NULL, bell);
+	return signals_release(&list->hold, outcome);
 }
 
 static bool attach_all(struct list *list)
@@ -197,7 +223,7 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 		waiter_take(&list->sleep.waiter, nn_self());
 		struct spin spin;
 		long outcome = 0;
-		if (list->rings && spin_begin(&spin, &list->sleep.waiter, &history)) {
+		if (list->rings && spin_begin(&spin, &list->sleep.waiter, &history, list->began)) {
 			uint64_t looked = nn_now_ns();
 			while (!ready && spin_turn(&spin)) {
 				ready = look(list, false);
@@ -211,7 +237,7 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 				outcome = -EINTR;
 		}
 		if (!ready && !outcome) {
-			const int bell = waiter_bell(&list->sleep.waiter);
+			const int bell = list->crowded ? -1 : waiter_bell(&list->sleep.waiter);
 			bool heard = attach_all(list) && bell >= 0;
 			waiter_falls_asleep(&list->sleep.waiter);
 			if (!look(list, true) && !list->unsure) { /* W2 */
@@ -220,12 +246,15 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 				bool all = heard || !list->rings || left <= BLIND_NS;
 				if (!all)
 					left = BLIND_NS;
-				struct timespec limit = {(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
-				outcome = ask_kernel(list, left == UINT64_MAX ? NULL : &limit, mask, bell);
+				struct timespec limit = left == UINT64_MAX ? SIGNALS_NO_LIMIT : (struct timespec){(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
+				outcome = sleep_in_kernel(list, &limit, mask, bell);
 				waiter_wakes(&list->sleep.waiter);
-				if (outcome > 0 && list->asked[list->count].revents)
+				if (outcome > 0 && bell >= 0 && list->rung)
 					waiter_heard(&list->sleep.waiter);
-				if (outcome > 0)
+				if (outcome == -EINVAL && bell >= 0) {
+					list->crowded = true; /* once more without it */
+					outcome = 0;
+				} else if (outcome > 0)
 					ready = merge(list);
 				else if (outcome == 0 && all && left != UINT64_MAX)
 					deadline = 0; /* time is over: one last look */
@@ -256,8 +285,9 @@ static bool concerns_us(const struct pollfd *fds, nfds_t count)
 {
 	bool streams = false;
 	for (nfds_t i = 0; i < count; i++) {
-		enum nn_kind kind = nn_kind_of(fds[i].fd);
-		streams |= kind == NN_STREAM;
+		uint32_t entry = fd_entry(fds[i].fd);
+		enum nn_kind kind = (enum nn_kind)(entry >> NN_KIND_SHIFT);
+		streams |= kind == NN_STREAM && !stream_is_kernels(stream_at(entry & ((1u << NN_KIND_SHIFT) - 1)));
 		if (kind == NN_SET)
 			nn_passing(fds[i].fd);
 	}
@@ -270,7 +300,7 @@ int nn_poll(struct nn_io *io, struct pollfd *fds, nfds_t count, const struct tim
 	io->counted = false;
 	if (!concerns_us(fds, count) || (timeout && ((uint64_t)timeout->tv_nsec >= NS_IN_S || timeout->tv_sec < 0)))
 		return NN_RAW;
-	struct list list = {.sleep = {.waiter = {.slot = -1}, .undo = undo}};
+	struct list list = {.sleep = {.waiter = {.slot = -1}, .undo = undo}, .began = signals_ran()};
 	if (!list_begin(&list, fds, count))
 		return NN_RAW;
 	io->result = poll_list(&list, deadline_of(timeout), mask);

@@ -18,6 +18,8 @@
 #include "shim/core/stream.h"
 #include "shim/core/sys.h"
 
+#define TABLES (256u << 20) /* about what all tables reserve, those made later included */
+
 struct nn_config nn_config = {.log_fd = -1};
 struct nn_front nn_front;
 struct state *nn_state;
@@ -37,6 +39,14 @@ void *process_memory(size_t bytes)
 	return sys_failed(memory) ? NULL : memory;
 }
 
+uint64_t process_allowance(void)
+{
+	struct rlimit limit;
+	if (sys_call4(SYS_prlimit64, 0, RLIMIT_AS, NULL, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+		return UINT64_MAX;
+	return limit.rlim_cur / 16;
+}
+
 static uint64_t now_by_call(void)
 {
 	struct timespec now;
@@ -51,6 +61,9 @@ int nn_start(const struct nn_config *config, const struct nn_front *front)
 	if (!nn_front.now)
 		nn_front.now = now_by_call;
 	nn_pid = (int)sys_call0(SYS_getpid);
+	if (process_allowance() < TABLES)
+		return -ENOMEM;
+	arena_handlers = (struct arena_handlers){front->keep_handlers, front->let_handlers};
 	int outcome = streams_start();
 	if (outcome < 0)
 		return outcome;

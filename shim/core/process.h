@@ -20,6 +20,10 @@ extern int nn_pid;             /* of the process whose memory this is; differs f
 /* Zeroed memory of this process, page-granular, untouched pages cost nothing. NULL when there is none. */
 void *process_memory(size_t bytes);
 
+/* How much address space tables may take, and memory shared with peers as much again: under RLIMIT_AS what is mapped here is taken from
+ * the application, so a sixteenth of that; else UINT64_MAX. In bytes. */
+uint64_t process_allowance(void);
+
 /* Makes nn_state. -errno: no connection can be tracked. */
 int process_show_state(void);
 /* Around fork: nobody is in the middle of making it. */

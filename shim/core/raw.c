@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "shim/core/process.h"
+#include "shim/core/sys.h"
 
 bool raw_hold(struct nn_stream *stream, bool sending)
 {
@@ -32,6 +33,19 @@ bool raw_begin(struct nn_io *io)
 	return io->counted;
 }
 
+int raw_call(struct nn_io *io, int fd, const struct msghdr *message, int flags)
+{
+	struct nn_stream *stream = io->stream;
+	if (stream_is_at(stream, fd))
+		return NN_RAW;
+	long outcome = -EBADF;
+	if (stream_is_open(stream))
+		outcome = sys_call3(io->sending ? SYS_sendmsg : SYS_recvmsg, stream->fd, message, flags);
+	nn_raw_done(io, outcome);
+	io->result = outcome;
+	return NN_DONE;
+}
+
 void nn_raw_done(struct nn_io *io, long outcome)
 {
 	struct nn_stream *stream = io->stream;
@@ -49,7 +63,8 @@ void nn_raw_done(struct nn_io *io, long outcome)
 	if (io->counted)
 		raw_release(stream, io->sending);
 	io->counted = false;
-	stream_tick(stream);
+	if (atomic_load_explicit(&stream->fds, memory_order_relaxed)) /* not closed meanwhile */
+		stream_tick(stream);
 	io->stream = NULL;
 	stream_put(stream);
 }

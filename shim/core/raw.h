@@ -8,7 +8,11 @@
 /* Counts a raw call in io->stream's direction. False: the direction is the core's by now. */
 bool raw_begin(struct nn_io *io);
 
-/* The same for a wait that is not a call of its own (poll): false when the direction is the core's. */
+/* The answer for a call that is the kernel's to serve, counted or not: NN_RAW; but when another thread has closed the number meanwhile, which
+ * may be anything now, the call is made here, on the socket that it was meant for. */
+int raw_call(struct nn_io *io, int fd, const struct msghdr *message, int flags);
+
+/* The same as raw_begin for a wait that is not a call of its own (poll): false when the direction is the core's. */
 bool raw_hold(struct nn_stream *stream, bool sending);
 void raw_release(struct nn_stream *stream, bool sending);
 

@@ -81,7 +81,7 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 	struct wish wish = {.peek = flags & MSG_PEEK, .discard = flags & MSG_TRUNC};
 	struct cursor to = cursor_begin(iov, count);
 	size_t total = to.left, got = 0;
-	uint64_t deadline = 0;
+	struct wait_call call = {.began = signals_ran()};
 	if (!total)
 		return wait_for_any(stream, flags);
 	COUNT(stream->shown->rx.calls, 1);
@@ -122,7 +122,7 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 			}
 			return got ? (long)got : -EAGAIN;
 		}
-		long waited = stream_wait_rx(stream, worth_waking(stream, wish.peek, got, target), &deadline);
+		long waited = stream_wait_rx(stream, worth_waking(stream, wish.peek, got, target), &call);
 		if (waited < 0)
 			return got ? (long)got : waited;
 	}
@@ -156,8 +156,10 @@ static int serve(struct nn_io *io, int fd, const struct iovec *iov, int count, i
 
 int nn_recv(struct nn_io *io, int fd, const struct iovec *iov, int count, int flags)
 {
-	if (serve(io, fd, iov, count, flags) == NN_RAW)
-		return NN_RAW;
+	if (serve(io, fd, iov, count, flags) == NN_RAW) {
+		struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
+		return io->stream ? raw_call(io, fd, &message, flags) : NN_RAW;
+	}
 	stream_put(io->stream);
 	return NN_DONE;
 }
@@ -188,7 +190,7 @@ static void put_inq(struct nn_stream *stream, struct msghdr *message, size_t roo
 int nn_recvmsg(struct nn_io *io, int fd, struct msghdr *message, int flags)
 {
 	if (serve(io, fd, message->msg_iov, (int)message->msg_iovlen, flags) == NN_RAW)
-		return NN_RAW;
+		return io->stream ? raw_call(io, fd, message, flags) : NN_RAW;
 	if (io->result >= 0) {
 		size_t room = message->msg_controllen;
 		message->msg_namelen = 0;

@@ -154,7 +154,7 @@ enum ring_outcome { RING_DONE, RING_LEFT /* on TCP now: the rest is the kernel's
 /* One call on the ring. *sent counts what was taken; *error -errno when it ends early. */
 static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from, int flags, size_t *sent, long *error)
 {
-	uint64_t deadline = 0;
+	struct wait_call call = {.began = signals_ran()};
 	for (;;) {
 		if (atomic_load_explicit(&stream->error, memory_order_relaxed) || stream_reset_unseen(stream)) {
 			/* What was taken counts; the error is for the next call. */
@@ -218,7 +218,7 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 				*error = -EAGAIN;
 			return RING_DONE;
 		}
-		long outcome = stream_wait_tx(stream, &deadline);
+		long outcome = stream_wait_tx(stream, &call);
 		if (outcome < 0) {
 			if (!*sent)
 				*error = outcome;
@@ -294,15 +294,17 @@ int nn_send(struct nn_io *io, int fd, const struct iovec *iov, int count, int fl
 			if (tx_taken(stream)) {
 				struct cursor from = cursor_begin(iov, count);
 				if ((atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN) || !from.left)
-					return NN_RAW; /* shut down: EPIPE and SIGPIPE are the kernel's to give */
+					break; /* shut down: EPIPE and SIGPIPE are the kernel's to give */
 				if (send_taken(io, &from, flags) == NN_DONE)
 					return NN_DONE;
 				continue;
 			}
 		}
 		if (raw_begin(io))
-			return NN_RAW;
+			break;
 	}
+	struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
+	return raw_call(io, fd, &message, flags);
 }
 
 int nn_sendmsg(struct nn_io *io, int fd, const struct msghdr *message, int flags)

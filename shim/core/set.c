@@ -135,6 +135,8 @@ void nn_epoll_created(int epfd)
 {
 	if (nn_kind_of(epfd) != NN_NONE)
 		nn_appeared(epfd);
+	if (nn_confined)
+		return;
 	enum lock_outcome lock = lock_take(&table_lock, nn_self());
 	if (lock == LOCK_TAKEN && tables())
 		for (uint32_t i = 0; i < SETS; i++) {
@@ -219,6 +221,17 @@ void epoll_stream_touched(struct nn_stream *stream)
 		lock_drop(&set->lock, inner);
 	}
 	lock_drop(&table_lock, lock);
+}
+
+bool epoll_set_is_plain(uint32_t index)
+{
+	bool plain = true;
+	enum lock_outcome lock = lock_take(&table_lock, nn_self());
+	for (uint32_t i = 0; i < stream_top() && plain; i++)
+		for (uint32_t at = atomic_load(&stream_at(i)->regs); at; at = regs[at - 1].next)
+			plain &= regs[at - 1].set != index || !(regs[at - 1].managed || (regs[at - 1].events & EPOLLONESHOT));
+	lock_drop(&table_lock, lock);
+	return plain;
 }
 
 void epoll_fork_child(void)

@@ -10,6 +10,12 @@
  * thread blocks both kinds, and looks at what is pending before it lets them in: then it is EINTR. (The kernel would go by
  * whose handler it runs first; but it might have seen the other a moment earlier.)
  *
+ * A front end that stands in front of the handlers (nn_front.counting) makes this simple: it counts what runs on a thread, by kind.
+ * Then nothing is blocked while a call looks at memory and spins, and no descriptor is needed: what the counts say decides. That
+ * matters where there are other threads: the kernel gives a signal of the process to the thread that blocks it not, so one
+ * that blocks it for a while makes a gift of it, and sleeps on, where the system call would have ended. A handler that runs
+ * between the last look at the counts and the sleep takes the sleep's time away: the front end writes 0 into its limit.
+ *
  * What is caught is learnt from the kernel, 62 questions, and kept until the front end has seen a handler change
  * (nn_signals_changed). A handler that changes without its knowledge, by SA_RESETHAND, is caught no more and harms neither set.
  *
@@ -19,6 +25,7 @@
  */
 #include "shim/core/signals.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <sys/signalfd.h>
 
@@ -51,7 +58,7 @@ static void drop_lock(void)
 
 static struct {
 	_Atomic uint64_t changes; /* for which the sets hold; 0: being written */
-	_Atomic uint64_t restarting, interrupting;
+	_Atomic uint64_t restarting, interrupting, silent;
 } known;
 
 void nn_signals_changed(void)
@@ -61,17 +68,19 @@ void nn_signals_changed(void)
 
 static struct signals ask_kernel(void)
 {
-	struct signals caught = {0, 0};
+	struct signals caught = {0, 0, 0};
 	for (int number = 1; number <= 64; number++) {
 		struct {
-			void (*handler)(int);
+			void (*handler)(int, siginfo_t *, void *);
 			unsigned long flags;
 			void *more[2]; /* restorer, where there is one, and mask */
 		} action = {0};
 		if (LIBC_OWN & BIT(number) || sys_call4(SYS_rt_sigaction, number, NULL, &action, KERNEL_SIGSET) < 0)
 			continue;
-		if (action.handler == SIG_DFL || action.handler == SIG_IGN)
+		if (action.handler == (void *)SIG_DFL || action.handler == (void *)SIG_IGN)
 			continue;
+		if (!nn_front.counting || action.handler != nn_front.counting)
+			caught.silent |= BIT(number);
 		if (action.flags & SA_RESTART)
 			caught.restarting |= BIT(number);
 		else
@@ -84,7 +93,7 @@ struct signals signals_caught(void)
 {
 	uint64_t now = atomic_load(&changes);
 	if (atomic_load(&known.changes) == now) {
-		struct signals caught = {atomic_load(&known.restarting), atomic_load(&known.interrupting)};
+		struct signals caught = {atomic_load(&known.restarting), atomic_load(&known.interrupting), atomic_load(&known.silent)};
 		if (atomic_load(&known.changes) == now) /* else they may be a mixture */
 			return caught;
 	}
@@ -95,10 +104,16 @@ struct signals signals_caught(void)
 		atomic_store(&known.changes, 0);
 		atomic_store(&known.restarting, caught.restarting);
 		atomic_store(&known.interrupting, caught.interrupting);
+		atomic_store(&known.silent, caught.silent);
 		atomic_store(&known.changes, now);
 		drop_lock();
 	}
 	return caught;
+}
+
+struct nn_ran signals_ran(void)
+{
+	return nn_front.ran ? nn_front.ran() : (struct nn_ran){0, 0};
 }
 
 /* ---- shared signalfds --------------------------------------------------------------------------------------------------- */
@@ -154,20 +169,90 @@ static void set_mask(uint64_t blocked)
 	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &blocked, NULL, KERNEL_SIGSET);
 }
 
-void signals_fall_asleep(struct signals_sleep *sleep)
+struct signals_section signals_section_begin(void)
+{
+	const uint64_t all = ~0ull;
+	struct signals_section section = {0, nn_front.keep_handlers && nn_front.keep_handlers()};
+	if (!section.kept)
+		sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &section.mask, KERNEL_SIGSET);
+	return section;
+}
+
+void signals_section_end(struct signals_section section)
+{
+	if (section.kept)
+		nn_front.let_handlers();
+	else
+		set_mask(section.mask);
+}
+
+/* False: nothing is caught, or nothing can be blocked. */
+static bool block(struct signals caught, uint64_t *before)
+{
+	uint64_t all = caught.restarting | caught.interrupting;
+	return all && sys_call4(SYS_rt_sigprocmask, SIG_BLOCK, &all, before, KERNEL_SIGSET) == 0;
+}
+
+static void fill(sigset_t *mask, uint64_t set)
+{
+	*mask = (sigset_t){0};
+	__builtin_memcpy(mask, &set, sizeof set);
+}
+
+/* False: there are handlers that nobody counts. */
+static bool tell(struct signals caught, struct timespec *limit)
+{
+	if (caught.silent || !nn_front.sleeps)
+		return false;
+	nn_front.sleeps(limit);
+	return true;
+}
+
+int signals_hold(struct signals_hold *hold, struct nn_ran began, struct timespec *limit)
+{
+	uint64_t before = 0;
+	struct signals caught = signals_caught();
+	hold->began = began;
+	hold->told = tell(caught, limit);
+	hold->held = !hold->told && block(caught, &before);
+	fill(&hold->mask, before);
+	if (!signals_any_since(began))
+		return 0;
+	signals_release(hold, 0);
+	return -EINTR;
+}
+
+long signals_release(struct signals_hold *hold, long outcome)
+{
+	uint64_t before;
+	if (hold->told) {
+		hold->told = false;
+		nn_front.sleeps(NULL);
+		if (outcome == 0 && signals_any_since(hold->began))
+			outcome = -EINTR;
+	}
+	__builtin_memcpy(&before, &hold->mask, sizeof before);
+	if (hold->held)
+		set_mask(before);
+	hold->held = false;
+	return outcome;
+}
+
+int signals_fall_asleep(struct signals_sleep *sleep, struct timespec *limit)
 {
 	sleep->fd = -1;
 	sleep->place = -1;
 	sleep->changes = atomic_load(&changes);
 	sleep->caught = signals_caught();
-	if (!sleep->caught.restarting || !sleep->caught.interrupting)
-		return;
-	uint64_t caught = sleep->caught.restarting | sleep->caught.interrupting;
-	if (sys_call4(SYS_rt_sigprocmask, SIG_BLOCK, &caught, &sleep->blocked, KERNEL_SIGSET) < 0)
-		return;
-	uint64_t set = sleep->caught.restarting & ~sleep->blocked, mask = sleep->blocked | set;
-	sleep->mask = (sigset_t){0};
-	__builtin_memcpy(&sleep->mask, &mask, sizeof mask);
+	sleep->told = tell(sleep->caught, limit);
+	sleep->held = !sleep->told && block(sleep->caught, &sleep->blocked);
+	if (sleep->held)
+		fill(&sleep->mask, sleep->blocked);
+	if (signals_interrupting_since(sleep->began))
+		return -EINTR;
+	if (!sleep->held || !sleep->caught.silent || !sleep->caught.restarting || !sleep->caught.interrupting)
+		return 0;
+	uint64_t set = sleep->caught.restarting & ~sleep->blocked;
 	if (set && try_lock((uint32_t)sys_call0(SYS_getpid))) {
 		sleep->place = take_place(set);
 		if (sleep->place >= 0)
@@ -181,16 +266,25 @@ void signals_fall_asleep(struct signals_sleep *sleep)
 			sleep->fd = -1;
 		}
 	}
-	if (sleep->fd < 0) { /* only one kind is let in; or no descriptor to be had: EINTR after either */
+	if (sleep->fd < 0) /* only one kind is let in; or no descriptor to be had: EINTR after either */
 		sleep->fd = -1;
-		set_mask(sleep->blocked);
-	}
+	else
+		fill(&sleep->mask, sleep->blocked | set);
+	return 0;
 }
 
 bool signals_wake(struct signals_sleep *sleep, bool lost)
 {
-	if (sleep->fd < 0)
+	if (sleep->told)
+		nn_front.sleeps(NULL);
+	sleep->told = false;
+	if (!sleep->held)
 		return false;
+	sleep->held = false;
+	if (sleep->fd < 0) {
+		set_mask(sleep->blocked);
+		return false;
+	}
 	if (sleep->place >= 0) {
 		struct place *place = &places[sleep->place];
 		if (lost && try_lock((uint32_t)sys_call0(SYS_getpid))) {
@@ -212,7 +306,9 @@ bool signals_wake(struct signals_sleep *sleep, bool lost)
 
 bool signals_interrupted(const struct signals_sleep *sleep)
 {
-	if (sleep->caught.interrupting)
+	if (!sleep->caught.silent && signals_interrupting_since(sleep->began))
+		return true;
+	if (sleep->caught.silent && sleep->caught.interrupting)
 		return true;
 	/* Another thread may have set the handler that ended the sleep during it. */
 	return atomic_load(&changes) != sleep->changes && signals_caught().interrupting;

@@ -14,6 +14,7 @@
 
 #include "shim/core/clock.h"
 #include "shim/core/epoll.h"
+#include "shim/core/hidden.h"
 #include "shim/core/holders.h"
 #include "shim/core/lease.h"
 #include "shim/core/log.h"
@@ -90,6 +91,23 @@ struct nn_stream *stream_hold(uint32_t index)
 	return NULL;
 }
 
+bool stream_is_kernels(const struct nn_stream *stream)
+{
+	uint32_t phase = atomic_load_explicit(&stream->phase, memory_order_acquire);
+	/* Confined, what its peer may say of it in memory counts no more. */
+	return phase == STREAM_ALONE || (phase == STREAM_PAIRED && nn_confined && stream->rx_final && !tx_taken(stream));
+}
+
+bool stream_is_at(const struct nn_stream *stream, int fd)
+{
+	return fd_entry(fd) == ((uint32_t)NN_STREAM << NN_KIND_SHIFT | stream->index);
+}
+
+bool stream_is_open(const struct nn_stream *stream)
+{
+	return stream->kept || stream_is_at(stream, stream->fd);
+}
+
 static void set_reason(struct nn_stream *stream, enum nn_reason reason)
 {
 	atomic_store_explicit(&stream->shown->tx.reason, reason, memory_order_relaxed);
@@ -99,7 +117,7 @@ static void set_reason(struct nn_stream *stream, enum nn_reason reason)
 /* Begins to track `fd`. */
 static void track(int fd, bool connector)
 {
-	if (process_show_state() < 0)
+	if (nn_confined || nn_in_vfork_child() || process_show_state() < 0)
 		return;
 	struct nn_stream *stream = stream_alloc();
 	if (!stream)
@@ -147,7 +165,7 @@ static bool is_tcp(int fd)
 
 void stream_adopt(int fd)
 {
-	if (nn_kind_of(fd) != NN_NONE || !is_tcp(fd))
+	if (nn_confined || nn_kind_of(fd) != NN_NONE || !is_tcp(fd))
 		return;
 	struct tcp_info info = {0};
 	socklen_t length = sizeof info;
@@ -159,6 +177,8 @@ void stream_adopt(int fd)
 
 void nn_listening(int fd)
 {
+	if (nn_confined || nn_in_vfork_child())
+		return; /* in the latter the number is another one's in our parent */
 	if (nn_kind_of(fd) == NN_STREAM)
 		nn_appeared(fd); /* adopted too early: it will not connect */
 	if (nn_kind_of(fd) == NN_NONE && is_tcp(fd)) {
@@ -196,7 +216,7 @@ void nn_connecting(int fd, const struct sockaddr *address, socklen_t length)
 void nn_connected(int fd, long outcome)
 {
 	/* A connection that stays short must not pay for a question to the kernel: a hint will do, stream_tick asks later. */
-	if ((outcome == 0 || outcome == -EINPROGRESS || outcome == -EINTR) && nn_kind_of(fd) == NN_NONE &&
+	if (!nn_confined && (outcome == 0 || outcome == -EINPROGRESS || outcome == -EINTR) && nn_kind_of(fd) == NN_NONE &&
 		(fd_entry(fd) == FD_TCP_SOCKET || is_tcp(fd)))
 		track(fd, true);
 }
@@ -219,8 +239,6 @@ void stream_paired(struct nn_stream *stream, struct nn_pair *pair, unsigned own_
 	stream->own_end = own_end;
 	stream->peer_end = peer_end;
 	stream->peer_cookie = peer_cookie;
-	stream->shown->local = stream->local;
-	stream->shown->remote = stream->remote;
 	atomic_store(&stream->shown->peer_pid, pair->peer_pid);
 	set_reason(stream, NN_REASON_NOT_READY);
 	if (atomic_load(&stream->tx_shut))
@@ -257,6 +275,8 @@ static bool worth_it(const struct nn_stream *stream)
 
 void stream_tick(struct nn_stream *stream)
 {
+	if (nn_confined)
+		return;
 	if (stream_is_shared(stream))
 		holders_look(stream);
 	switch (atomic_load_explicit(&stream->phase, memory_order_acquire)) {
@@ -314,7 +334,7 @@ void stream_look(struct nn_stream *stream)
 	struct tcp_info info = {0};
 	socklen_t length = sizeof info;
 	atomic_store_explicit(&stream->looked, cpu_ticks(), memory_order_relaxed);
-	if (fd_entry(stream->fd) != ((uint32_t)NN_STREAM << NN_KIND_SHIFT | stream->index) ||
+	if (!stream_is_open(stream) ||
 		sys_call5(SYS_getsockopt, stream->fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
 		return;
 	enum { ESTABLISHED = 1, FIN_WAIT1 = 4, FIN_WAIT2 = 5, CLOSED = 7 };
@@ -393,6 +413,11 @@ static void stream_free(struct nn_stream *stream)
 		stream_farewell(stream);
 		lease_begin(stream);
 		rendezvous_pair_put(stream->pair);
+	}
+	if (stream->kept) {
+		hidden_unwatch(&stream->fd);
+		hidden_close(stream->fd);
+		stream->kept = false;
 	}
 	stream->pair = NULL;
 	atomic_store_explicit(&stream->phase, STREAM_FREE, memory_order_release);

@@ -45,13 +45,15 @@ struct nn_stream {
 	_Atomic uint32_t phase;
 	_Atomic uint32_t users;  /* calls in progress */
 	_Atomic uint32_t fds;    /* numbers of this process that name it */
-	int fd;                  /* one of them */
+	int fd;                  /* one of them; when there are none: see kept */
+	bool kept;               /* fd is a hidden copy, for calls that were in progress at the last close; else -1 then */
 	bool connector;
 	uint8_t stay_reason;     /* why ALONE or down for good */
 	/* Who else holds the socket, see holders.h. */
 	_Atomic uint32_t others, looks;
 	struct holders *holders;
 	uint32_t holders_use;
+	_Atomic bool heirs; /* programs that were started may hold the socket, and nobody counts them */
 	uint8_t held_off; /* during fork: directions that may not go up meanwhile */
 	struct state_stream *shown;
 
@@ -92,6 +94,7 @@ struct nn_stream {
 	uint64_t tx_replay_split; /* ... from the old ring up to here ... */
 	uint64_t tx_replay_end;   /* ... from the current one up to here */
 	bool tx_replaying;
+	uint8_t tx_replay_reason;  /* why the ring is left */
 	uintptr_t tx_frame;        /* see lock_take_in */
 	uint64_t tx_copying;       /* bytes that are being copied behind the tail, 0: none (send.c) ... */
 	uint64_t tx_nested_bytes;  /* ... and those that handlers sent meanwhile */
@@ -163,6 +166,15 @@ void stream_look(struct nn_stream *stream);
 
 /* True when the application wants no waiting: MSG_DONTWAIT or O_NONBLOCK. */
 bool stream_nonblocking(struct nn_stream *stream, int flags);
+
+/* Is the kernel to be asked about all of it, for good? */
+bool stream_is_kernels(const struct nn_stream *stream);
+
+/* Does `fd` name the stream? */
+bool stream_is_at(const struct nn_stream *stream, int fd);
+
+/* Is stream->fd its socket? Not after the last close, when there was no descriptor to be had for the calls in progress. */
+bool stream_is_open(const struct nn_stream *stream);
 
 static inline bool stream_is_paired(const struct nn_stream *stream)
 {

@@ -8,8 +8,9 @@
  *   TCP         raw calls; tx_ring NULL          up: the peer is READY, has entered our newest segment, and no raw call is
  *                                                in flight. N = bytes the kernel took.
  *   RING        TAKEN; tail grows                grow (new ring at the tail; as up), down (any time; N = tail)
- *   REPLAYING   TAKEN; the peer froze at F and   only: write [F, tail) to TCP, then TCP for good
- *               wants outside; segment at F
+ *   REPLAYING   TAKEN; segment at F, where the   only: write [F, tail) to TCP, then TCP for good
+ *               peer froze and wants outside, or
+ *               its head when we leave
  *
  * Receiving end. Obeys segments once READY, which needs that no raw call is in flight; then raw calls are the core's own and
  * never read beyond what the kernel held before the newest epoch was looked at: a segment that begins later cannot be in it.
@@ -98,11 +99,19 @@ bool tx_grow(struct nn_stream *stream);
 /* Back to TCP. `for_good`: and never up again. */
 void tx_down(struct nn_stream *stream, enum nn_reason reason, bool for_good);
 
+/* The same for good, with the bytes that the peer has not read, where the kernel has room for them: sent through TCP, so that the peer may
+ * leave its end at any time as well. */
+void tx_leave(struct nn_stream *stream, enum nn_reason reason);
+
 /* The peer has asked for everything from its frozen head on by TCP: begins that. */
 void tx_serve_outside(struct nn_stream *stream);
 
 /* While replaying: sends more of it. True: done, the direction is on TCP. */
 bool tx_replay_more(struct nn_stream *stream);
+
+/* The bytes that the peer wants by TCP are owed even by who closes or leaves a stream. The kernel takes as many as its buffer holds;
+ * where that is not all, and the peer does not read, the connection can only be reset (-> false). Takes the lock; waits briefly. */
+bool tx_pay(struct nn_stream *stream);
 
 void tx_reload(struct nn_stream *stream); /* as rx_reload */
 

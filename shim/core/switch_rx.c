@@ -126,9 +126,9 @@ bool rx_advance(struct nn_stream *stream)
 	if (head < start)
 		return false;
 	if (head > start) {
-		/* Sent again because we asked; what we read from the ring meanwhile comes twice. */
-		if (where != SEGMENT_OUTSIDE || !(atomic_load(&stream->own->rx_flags) & END_WANT_OUTSIDE) ||
-			start < atomic_load(&stream->own->frozen))
+		/* Sent again because we asked, or because the peer leaves its ring; what we read from the ring meanwhile comes twice. */
+		bool asked = (atomic_load(&stream->own->rx_flags) & END_WANT_OUTSIDE) && start >= atomic_load(&stream->own->frozen);
+		if (where != SEGMENT_OUTSIDE || !(asked || (stream->rx_ring && start >= stream->rx_start)))
 			return spoiled(stream);
 		stream->rx_skip = head - start;
 	}
@@ -294,6 +294,8 @@ static bool rx_outside(struct nn_stream *stream, enum nn_reason reason, bool mus
 	uint64_t deadline = must ? nn_now_ns() + ANSWER_NS : 0;
 	while (!done && must && nn_now_ns() < deadline) {
 		serve_own_peer(stream);
+		if (tx_outside_wanted(stream) || stream->tx_replaying)
+			stream_serve(stream); /* the peer may be waiting for the same */
 		if (!entered && answered(stream)) {
 			if (!enter_answer(stream))
 				break;
@@ -362,7 +364,9 @@ void stream_outside(struct nn_stream *stream, enum nn_reason reason, unsigned pa
 		if (tx_outside_wanted(stream) && !stream->tx_replaying)
 			tx_serve_outside(stream);
 		else if (!stream->tx_replaying)
-			tx_down(stream, reason, true);
+			tx_leave(stream, reason);
 		tx_unlock(stream, lock);
+		if ((parts & OUTSIDE_MUST) && !tx_pay(stream))
+			stream_reset(stream);
 	}
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The sending half of switch.h. */
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <sys/ioctl.h>
 
+#include "shim/core/clock.h"
 #include "shim/core/epoll.h"
 #include "shim/core/lock.h"
 #include "shim/core/log.h"
@@ -186,6 +188,19 @@ void tx_down(struct nn_stream *stream, enum nn_reason reason, bool for_good)
 	stream_tell(stream);
 }
 
+/* Leaves the ring and sends again what it holds from there on: what lies before tx_start is in the old ring. */
+static void replay_from(struct nn_stream *stream, uint64_t from, enum nn_reason reason)
+{
+	stream->tx_replay = from;
+	stream->tx_replay_split = stream->tx_start;
+	stream->tx_replay_end = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
+	stream->tx_replaying = true;
+	stream->tx_replay_reason = (uint8_t)reason;
+	publish(stream, from, SEGMENT_OUTSIDE);
+	if (!tx_replay_more(stream))
+		epoll_stream_moved(stream); /* the kernel tells when there is room for more */
+}
+
 void tx_serve_outside(struct nn_stream *stream)
 {
 	if (atomic_load_explicit(&stream->shared, memory_order_relaxed)) {
@@ -210,13 +225,7 @@ void tx_serve_outside(struct nn_stream *stream)
 		rx_spoil(stream);
 		from = tail;
 	}
-	stream->tx_replay = from;
-	stream->tx_replay_split = stream->tx_start;
-	stream->tx_replay_end = tail;
-	stream->tx_replaying = true;
-	publish(stream, from, SEGMENT_OUTSIDE);
-	if (!tx_replay_more(stream))
-		epoll_stream_moved(stream); /* the kernel tells when there is room for more */
+	replay_from(stream, from, NN_REASON_PEER);
 }
 
 bool tx_replay_more(struct nn_stream *stream)
@@ -237,11 +246,60 @@ bool tx_replay_more(struct nn_stream *stream)
 		stream->tx_replay += (uint64_t)sent;
 	}
 	stream->tx_replaying = false;
-	leave_ring(stream, NN_REASON_PEER, true);
+	leave_ring(stream, (enum nn_reason)stream->tx_replay_reason, true);
 	atomic_store_explicit(&stream->raw_tx, 0, memory_order_release);
 	epoll_stream_moved(stream);
 	stream_tell(stream);
 	return true;
+}
+
+/* How long one who leaves a stream waits for the kernel to take what the peer wants by TCP. */
+#define PAY_NS 500000000ull
+
+bool tx_pay(struct nn_stream *stream)
+{
+	uint64_t deadline = 0;
+	while (tx_outside_wanted(stream) || stream->tx_replaying) {
+		enum lock_outcome lock = tx_lock(stream);
+		bool paid = lock == LOCK_NESTED;
+		if (!paid && tx_outside_wanted(stream) && !stream->tx_replaying)
+			tx_serve_outside(stream);
+		else if (!paid && stream->tx_replaying)
+			tx_replay_more(stream);
+		paid |= !stream->tx_replaying;
+		tx_unlock(stream, lock);
+		uint64_t now = nn_now_ns();
+		if (!deadline)
+			deadline = now + PAY_NS;
+		if (paid || now >= deadline)
+			return paid;
+		struct pollfd room = {.fd = stream->fd, .events = POLLOUT};
+		struct timespec limit = {0, (long)(deadline - now)};
+		sys_call5(SYS_ppoll, &room, 1, &limit, NULL, 8);
+	}
+	return true;
+}
+
+/* Does the kernel surely take so many bytes at once? Each may cost it two. */
+static bool kernel_has_room(const struct nn_stream *stream, uint64_t bytes)
+{
+	uint32_t memory[SK_MEMINFO_VARS] = {0};
+	socklen_t length = sizeof memory;
+	return sys_call5(SYS_getsockopt, stream->fd, SOL_SOCKET, SO_MEMINFO, memory, &length) == 0 &&
+	       memory[SK_MEMINFO_WMEM_QUEUED] + 2 * bytes <= memory[SK_MEMINFO_SNDBUF];
+}
+
+void tx_leave(struct nn_stream *stream, enum nn_reason reason)
+{
+	if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
+		tx_reload(stream);
+	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
+	uint64_t head = atomic_load(&stream->peer->head);
+	if (stream->tx_ring && peer_has_entered(stream) && head >= stream->tx_start && head < tail && tail - head <= stream->tx_mask + 1 &&
+		!(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN) && kernel_has_room(stream, tail - head))
+		replay_from(stream, head, reason);
+	else
+		tx_down(stream, reason, true);
 }
 
 void tx_reload(struct nn_stream *stream)

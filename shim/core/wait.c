@@ -20,15 +20,11 @@
 struct stream_sleep {
 	struct sleep sleep;
 	struct nn_stream *stream;
-	struct signals_sleep signals;
+	struct signals_sleep signals; /* of a call that restarts */
+	struct signals_hold hold;     /* of one with a time limit */
 };
 
 #define QUICK_LOOKS 48 /* about a microsecond */
-
-static bool closed_here(const struct nn_stream *stream)
-{
-	return fd_entry(stream->fd) != ((uint32_t)NN_STREAM << NN_KIND_SHIFT | stream->index);
-}
 
 static bool ended(const struct nn_stream *stream)
 {
@@ -79,6 +75,7 @@ static void undo(struct sleep *sleep)
 {
 	struct stream_sleep *whole = (struct stream_sleep *)sleep;
 	signals_wake(&whole->signals, false);
+	signals_release(&whole->hold, 0);
 	waiter_detach(&sleep->waiter, whole->stream->own);
 	waiter_drop(&sleep->waiter);
 	stream_put(whole->stream);
@@ -121,16 +118,30 @@ static bool news(const struct nn_stream *stream, bool sending, uint64_t wanted)
 
 /* ppoll of the first two of three entries, as the socket call sleeps that it stands for: one without a time limit goes on
  * after a handler with SA_RESTART (then 0 or more). */
-static long sleep_restarting(struct stream_sleep *whole, struct pollfd fds[3], const struct timespec *limit)
+static long sleep_restarting(struct stream_sleep *whole, struct pollfd fds[3], struct timespec *limit)
 {
 	struct signals_sleep *signals = &whole->signals;
-	signals_fall_asleep(signals);
-	bool mixed = signals->fd >= 0;
+	long outcome = signals_fall_asleep(signals, limit);
 	fds[2] = (struct pollfd){.fd = signals->fd, .events = POLLIN};
-	long outcome = nn_front.ppoll(fds, mixed ? 3 : 2, limit, mixed ? &signals->mask : NULL, &whole->sleep);
+	if (outcome < 0) {
+		signals_wake(signals, false);
+		return outcome;
+	}
+	outcome = nn_front.ppoll(fds, signals->fd >= 0 ? 3 : 2, limit, signals->held ? &signals->mask : NULL, &whole->sleep);
 	if (signals_wake(signals, outcome > 0 && (fds[2].revents & POLLNVAL)))
 		return -EINTR;
 	return outcome == -EINTR && !signals_interrupted(signals) ? 0 : outcome;
+}
+
+/* The same for one with a time limit: no handler lets it go on. */
+static long sleep_limited(struct stream_sleep *whole, struct pollfd fds[2], struct timespec *limit)
+{
+	struct signals_hold *hold = &whole->hold;
+	long outcome = signals_hold(hold, whole->signals.began, limit);
+	if (outcome < 0)
+		return outcome;
+	outcome = nn_front.ppoll(fds, 2, limit, hold->held ? &hold->mask : NULL, &whole->sleep);
+	return signals_release(hold, outcome);
 }
 
 /* Sleeps until doorbell, kernel, time-out or signal. */
@@ -155,11 +166,11 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 			fds[0].events |= POLLOUT;
 		if ((!heard || wanted == WANT_TIME) && limit_ns > BLIND_NS)
 			limit_ns = BLIND_NS;
-		struct timespec limit = {(time_t)(limit_ns / NS_IN_S), (long)(limit_ns % NS_IN_S)};
+		struct timespec limit = limit_ns == UINT64_MAX ? SIGNALS_NO_LIMIT : (struct timespec){(time_t)(limit_ns / NS_IN_S), (long)(limit_ns % NS_IN_S)};
 		if (restarts)
-			outcome = sleep_restarting(whole, fds, limit_ns == UINT64_MAX ? NULL : &limit);
+			outcome = sleep_restarting(whole, fds, &limit);
 		else
-			outcome = nn_front.ppoll(fds, 2, &limit, NULL, sleep);
+			outcome = sleep_limited(whole, fds, &limit);
 		waiter_wakes(&sleep->waiter);
 		if (outcome > 0) {
 			if (fds[1].revents)
@@ -178,27 +189,29 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 	return outcome;
 }
 
-static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted, uint64_t *deadline)
+static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted, struct wait_call *call)
 {
+	uint64_t *deadline = &call->deadline;
 	/* What comes at once needs no bookkeeping. */
 	bool memory = sending ? stream->tx_ring && !stream->tx_replaying : stream->rx_ring && wanted != WANT_TIME;
 	for (unsigned i = 0; i < QUICK_LOOKS && memory && nn_config.spin_ns; i++) {
-		if (news(stream, sending, wanted) && !closed_here(stream))
+		if (news(stream, sending, wanted) && stream_is_open(stream))
 			return 0;
 		cpu_relax();
 	}
-	struct stream_sleep whole = {.sleep = {.undo = undo}, .stream = stream, .signals = {.fd = -1, .place = -1}};
+	struct stream_sleep whole = {.sleep = {.undo = undo}, .stream = stream,
+		.signals = {.began = call->began, .fd = -1, .place = -1}};
 	struct sleep *sleep = &whole.sleep;
 	waiter_take(&sleep->waiter, nn_self());
 	long outcome = 0;
 	struct spin spin;
-	bool turn = memory && spin_begin(&spin, &sleep->waiter, sending ? &stream->spin_tx : &stream->spin_rx);
+	bool turn = memory && spin_begin(&spin, &sleep->waiter, sending ? &stream->spin_tx : &stream->spin_rx, call->began);
 	bool found = news(stream, sending, wanted);
 	while (!found && turn) {
 		turn = spin_turn(&spin);
 		found = news(stream, sending, wanted);
 	}
-	struct signals came = {0, 0};
+	struct nn_ran came = {0, 0};
 	if (memory)
 		came = spin_end(&spin, found);
 	if (came.interrupting) {
@@ -219,19 +232,18 @@ static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted,
 	waiter_drop(&sleep->waiter);
 	if (tx_outside_wanted(stream) || stream->tx_replaying)
 		stream_serve(stream);
-	/* Closed by another thread meanwhile: the number may be anything now, so there is no sleeping on it again. Bytes that
-	 * are there are still ours, as with the system call, which keeps the socket until it returns. */
-	if (outcome == 0 && closed_here(stream) && !news(stream, sending, wanted))
+	/* Closed by another thread meanwhile, and no copy of the socket to be had: there is no sleeping on it again. */
+	if (outcome == 0 && !stream_is_open(stream) && !news(stream, sending, wanted))
 		return -EBADF;
 	return outcome;
 }
 
-long stream_wait_rx(struct nn_stream *stream, uint64_t wanted, uint64_t *deadline)
+long stream_wait_rx(struct nn_stream *stream, uint64_t wanted, struct wait_call *call)
 {
-	return stream_wait(stream, false, wanted, deadline);
+	return stream_wait(stream, false, wanted, call);
 }
 
-long stream_wait_tx(struct nn_stream *stream, uint64_t *deadline)
+long stream_wait_tx(struct nn_stream *stream, struct wait_call *call)
 {
-	return stream_wait(stream, true, 0, deadline);
+	return stream_wait(stream, true, 0, call);
 }

@@ -3,6 +3,7 @@
 #ifndef SHIM_CORE_WAIT_H
 #define SHIM_CORE_WAIT_H
 
+#include "shim/core/signals.h"
 #include "shim/core/stream.h"
 #include "shim/wait/waiter.h"
 
@@ -13,10 +14,16 @@ bool tx_news(const struct nn_stream *stream);
 
 #define WANT_TIME UINT64_MAX /* nothing that memory shows is worth waking for: look again in a moment */
 
+/* One call of the application's, and all its waits. */
+struct wait_call {
+	struct nn_ran began; /* signals_ran(), then */
+	uint64_t deadline;   /* by SO_RCVTIMEO or SO_SNDTIMEO; 0: not asked for yet */
+};
+
 /* Waits until there may be news. `wanted`: bytes worth waking for. 0: look again; -EINTR; -EAGAIN: SO_RCVTIMEO or SO_SNDTIMEO ran
- * out. *deadline is 0 at the first call of one application call and kept between its waits. */
-long stream_wait_rx(struct nn_stream *stream, uint64_t wanted, uint64_t *deadline);
-long stream_wait_tx(struct nn_stream *stream, uint64_t *deadline);
+ * out. */
+long stream_wait_rx(struct nn_stream *stream, uint64_t wanted, struct wait_call *call);
+long stream_wait_tx(struct nn_stream *stream, struct wait_call *call);
 
 /* What a cancelled sleep leaves behind; handed to the front end as `cleanup`. */
 struct sleep {

@@ -12,32 +12,42 @@ void raw_cancelled(void *io)
 	nn_raw_done(io, -EINTR);
 }
 
+/* Sizes that the kernel refuses before it looks at the socket, and vectors of them. */
+static bool bad_size(size_t size)
+{
+	return size > SSIZE_MAX;
+}
+
+static bool bad_vector(const struct iovec *iov, size_t count)
+{
+	if (count > IOV_MAX)
+		return true;
+	for (size_t i = 0; i < count; i++)
+		if (bad_size(iov[i].iov_len))
+			return true;
+	return false;
+}
+
 /* A read of no bytes returns at once, whatever the socket has: only recv and its kin wait. */
 EXPORT ssize_t read(int fd, void *buffer, size_t size)
 {
-	if (!is_stream(fd) || !size)
+	if (!is_stream(fd) || !size || bad_size(size))
 		return real.read(fd, buffer, size);
 	struct nn_io io;
 	struct iovec iov = {buffer, size};
-	SERVE(io, nn_recv(&io, fd, &iov, 1, 0), real.read(fd, buffer, size));
+	SERVE_OR_END(io, nn_recv(&io, fd, &iov, 1, 0), real.read(fd, buffer, size));
 }
 ALIAS(__read, read);
 
 EXPORT ssize_t write(int fd, const void *buffer, size_t size)
 {
-	if (!is_stream(fd))
+	if (!is_stream(fd) || bad_size(size))
 		return real.write(fd, buffer, size);
 	struct nn_io io;
 	struct iovec iov = {(void *)buffer, size};
-	SERVE(io, nn_send(&io, fd, &iov, 1, 0), real.write(fd, buffer, size));
+	SERVE_OR_END(io, nn_send(&io, fd, &iov, 1, 0), real.write(fd, buffer, size));
 }
 ALIAS(__write, write);
-
-/* A count that the kernel refuses before it looks at the socket. */
-static bool bad_count(int count)
-{
-	return count < 0 || count > IOV_MAX;
-}
 
 static bool empty(const struct iovec *iov, int count)
 {
@@ -49,37 +59,42 @@ static bool empty(const struct iovec *iov, int count)
 
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
 {
-	if (!is_stream(fd) || bad_count(count) || empty(iov, count))
+	if (!is_stream(fd) || bad_vector(iov, (size_t)count) || empty(iov, count))
 		return real.readv(fd, iov, count);
 	struct nn_io io;
-	SERVE(io, nn_recv(&io, fd, iov, count, 0), real.readv(fd, iov, count));
+	SERVE_OR_END(io, nn_recv(&io, fd, iov, count, 0), real.readv(fd, iov, count));
 }
 
 EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)
 {
-	if (!is_stream(fd) || bad_count(count))
+	if (!is_stream(fd) || bad_vector(iov, (size_t)count))
 		return real.writev(fd, iov, count);
 	struct nn_io io;
-	SERVE(io, nn_send(&io, fd, iov, count, 0), real.writev(fd, iov, count));
+	SERVE_OR_END(io, nn_send(&io, fd, iov, count, 0), real.writev(fd, iov, count));
 }
 
-/* Whether p*v2 on a stream means recv or send with *msg_flags: at the current position, and with no flag that sockets
- * refuse. What is left fails in the kernel without touching the bytes. */
-static bool as_message(int fd, int count, off_t offset, int flags, int *msg_flags)
+#ifndef RWF_NOAPPEND
+#define RWF_NOAPPEND 0x20
+#endif
+
+/* Whether p*v2 on a stream means recv or send with *msg_flags: at the current position, and with flags that sockets heed or
+ * ignore. What is left fails in the kernel without touching the bytes. */
+static bool as_message(int fd, const struct iovec *iov, int count, off_t offset, int flags, int *msg_flags)
 {
+	const int ignored = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_APPEND | RWF_NOAPPEND, both = RWF_APPEND | RWF_NOAPPEND;
 	*msg_flags = flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
-	return is_stream(fd) && offset == -1 && !bad_count(count) && !(flags & ~(RWF_NOWAIT | RWF_HIPRI));
+	return is_stream(fd) && offset == -1 && !(flags & ~(RWF_NOWAIT | ignored)) && (flags & both) != both &&
+	       !bad_vector(iov, (size_t)count);
 }
 
 static bool reads_message(int fd, const struct iovec *iov, int count, off_t offset, int flags, int *msg_flags)
 {
-	return as_message(fd, count, offset, flags, msg_flags) && !empty(iov, count);
+	return as_message(fd, iov, count, offset, flags, msg_flags) && !empty(iov, count);
 }
 
 static bool writes_message(int fd, const struct iovec *iov, int count, off_t offset, int flags, int *msg_flags)
 {
-	(void)iov;
-	return as_message(fd, count, offset, flags, msg_flags);
+	return as_message(fd, iov, count, offset, flags, msg_flags);
 }
 
 #define POSITIONED(name, ours, core, offset_type) \
@@ -89,7 +104,7 @@ static bool writes_message(int fd, const struct iovec *iov, int count, off_t off
 		if (!ours(fd, iov, count, offset, flags, &msg_flags)) \
 			return real.name(fd, iov, count, offset, flags); \
 		struct nn_io io; \
-		SERVE(io, core(&io, fd, iov, count, msg_flags), real.name(fd, iov, count, offset, flags)); \
+		SERVE_OR_END(io, core(&io, fd, iov, count, msg_flags), real.name(fd, iov, count, offset, flags)); \
 	}
 POSITIONED(preadv2, reads_message, nn_recv, off_t)
 POSITIONED(preadv64v2, reads_message, nn_recv, off64_t)
@@ -102,7 +117,7 @@ EXPORT ssize_t send(int fd, const void *buffer, size_t size, int flags)
 		return real.send(fd, buffer, size, flags);
 	struct nn_io io;
 	struct iovec iov = {(void *)buffer, size};
-	SERVE(io, nn_send(&io, fd, &iov, 1, flags), real.send(fd, buffer, size, flags));
+	SERVE_OR_END(io, nn_send(&io, fd, &iov, 1, flags), real.send(fd, buffer, size, flags));
 }
 ALIAS(__send, send);
 
@@ -113,7 +128,7 @@ EXPORT ssize_t sendto(int fd, const void *buffer, size_t size, int flags, __CONS
 		return real.sendto(fd, buffer, size, flags, address, length);
 	struct nn_io io;
 	struct iovec iov = {(void *)buffer, size};
-	SERVE(io, nn_send(&io, fd, &iov, 1, flags), real.sendto(fd, buffer, size, flags, address, length));
+	SERVE_OR_END(io, nn_send(&io, fd, &iov, 1, flags), real.sendto(fd, buffer, size, flags, address, length));
 }
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
@@ -122,8 +137,10 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 		rights_leave(msg);
 		return real.sendmsg(fd, msg, flags);
 	}
+	if (bad_vector(msg->msg_iov, msg->msg_iovlen))
+		return real.sendmsg(fd, msg, flags);
 	struct nn_io io;
-	SERVE(io, nn_sendmsg(&io, fd, msg, flags), real.sendmsg(fd, msg, flags));
+	SERVE_OR_END(io, nn_sendmsg(&io, fd, msg, flags), real.sendmsg(fd, msg, flags));
 }
 
 EXPORT ssize_t recv(int fd, void *buffer, size_t size, int flags)
@@ -132,7 +149,7 @@ EXPORT ssize_t recv(int fd, void *buffer, size_t size, int flags)
 		return real.recv(fd, buffer, size, flags);
 	struct nn_io io;
 	struct iovec iov = {buffer, size};
-	SERVE(io, nn_recv(&io, fd, &iov, 1, flags), real.recv(fd, buffer, size, flags));
+	SERVE_OR_END(io, nn_recv(&io, fd, &iov, 1, flags), real.recv(fd, buffer, size, flags));
 }
 ALIAS(__recv, recv);
 
@@ -144,10 +161,15 @@ EXPORT ssize_t recvfrom(int fd, void *buffer, size_t size, int flags, __SOCKADDR
 	struct nn_io io;
 	struct iovec iov = {buffer, size};
 	long outcome_;
+	cancellation_point();
 	if (nn_recv(&io, fd, &iov, 1, flags) == NN_RAW)
 		return RAW_CALL(io, real.recvfrom(fd, buffer, size, flags, address, length));
-	if (io.result >= 0 && address.__sockaddr__ && length)
-		*length = 0;
+	if (io.result >= 0 && address.__sockaddr__ && length) {
+		if (*length > INT_MAX)
+			io.result = -EINVAL; /* after the bytes were taken */
+		else
+			*length = 0;
+	}
 	return answer(io.result);
 }
 
@@ -159,8 +181,10 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 			rights_arrive(msg);
 		return result;
 	}
+	if (bad_vector(msg->msg_iov, msg->msg_iovlen))
+		return real.recvmsg(fd, msg, flags);
 	struct nn_io io;
-	SERVE(io, nn_recvmsg(&io, fd, msg, flags), real.recvmsg(fd, msg, flags));
+	SERVE_OR_END(io, nn_recvmsg(&io, fd, msg, flags), real.recvmsg(fd, msg, flags));
 }
 
 /* ---- with checks against buffer overflow: libc's own function ends the program ------------------------------------- */

@@ -16,6 +16,7 @@ static int accepted(int listener, int fd)
 	if (fd >= 0 && nn_fds) {
 		appeared(fd);
 		nn_accepted(listener, fd);
+		leave_to_stdio(fd);
 	}
 	return fd;
 }
@@ -54,6 +55,7 @@ EXPORT int connect(int fd, __CONST_SOCKADDR_ARG address, socklen_t length)
 	result = real.connect(fd, address, length);
 	pthread_cleanup_pop(0);
 	nn_connected(fd, result < 0 ? -errno : 0);
+	leave_to_stdio(fd);
 	return result;
 }
 ALIAS(__connect, connect);

@@ -6,20 +6,35 @@
 
 #include "shim/core/state.h"
 
+/* No cancellation point, even where it waits. */
+static ssize_t send_file(int out, int in, off_t *offset, size_t count)
+{
+	int cancellable;
+	ssize_t result;
+	struct nn_io io;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
+	if (nn_sendfile(&io, out, in, offset, count) == NN_RAW) {
+		result = real.sendfile(out, in, offset, count);
+		nn_raw_done(&io, result < 0 ? -errno : result);
+	} else {
+		result = answer(io.result);
+	}
+	pthread_setcancelstate(cancellable, NULL);
+	return result;
+}
+
 EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t count)
 {
-	if (!is_stream(out))
+	if (!is_stream(out) && !is_stream(in))
 		return real.sendfile(out, in, offset, count);
-	struct nn_io io;
-	SERVE(io, nn_sendfile(&io, out, in, offset, count), real.sendfile(out, in, offset, count));
+	return send_file(out, in, offset, count);
 }
 
 EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t count)
 {
-	if (!is_stream(out))
+	if (!is_stream(out) && !is_stream(in))
 		return real.sendfile64(out, in, offset, count);
-	struct nn_io io;
-	SERVE(io, nn_sendfile(&io, out, in, offset, count), real.sendfile64(out, in, offset, count));
+	return send_file(out, in, offset, count);
 }
 
 EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t count, unsigned flags)
@@ -27,7 +42,7 @@ EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, 
 	if (!is_stream(in) && !is_stream(out))
 		return real.splice(in, in_offset, out, out_offset, count, flags);
 	struct nn_io io;
-	SERVE(io, nn_splice(&io, in, in_offset, out, out_offset, count, flags),
+	SERVE_OR_END(io, nn_splice(&io, in, in_offset, out, out_offset, count, flags),
 		real.splice(in, in_offset, out, out_offset, count, flags));
 }
 

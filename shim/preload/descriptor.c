@@ -18,6 +18,7 @@ EXPORT int close(int fd)
 {
 	if (!is_tracked(fd) || nn_in_vfork_child())
 		return real.close(fd);
+	cancellation_point();
 	return (int)answer(nn_close(fd));
 }
 ALIAS(__close, close);
@@ -45,7 +46,16 @@ static void survives_exec(int fd)
 		nn_inheriting(fd);
 }
 
-/* A copy was made: `fd` now names what `old` names. What stdio does with 0, 1 and 2 no wrapper sees. */
+void leave_to_stdio(int fd)
+{
+	if (fd > STDERR_FILENO || !is_stream(fd))
+		return;
+	int saved = errno;
+	nn_stay_tcp(fd, NN_REASON_CALL);
+	errno = saved;
+}
+
+/* A copy was made: `fd` now names what `old` names. */
 static int duplicated(int old, int fd)
 {
 	if (fd < 0 || fd == old || (!is_tracked(old) && !is_tracked(fd)))
@@ -54,11 +64,7 @@ static int duplicated(int old, int fd)
 	if (nn_in_vfork_child())
 		return fd;
 	nn_duplicated(old, fd);
-	if (fd <= STDERR_FILENO && is_stream(fd)) {
-		int saved = errno;
-		nn_stay_tcp(fd, NN_REASON_CALL);
-		errno = saved;
-	}
+	leave_to_stdio(fd);
 	return fd;
 }
 

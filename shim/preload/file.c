@@ -11,7 +11,7 @@
  *
  * A TCP socket that is no stream yet has such a FILE too, as it may become one under it. Any other FILE that was there
  * before its descriptor became a stream is libc's: such a stream's descriptor is let go of before libc closes it. For stdin,
- * stdout and stderr, onto which streams are copied so that stdio uses them, see descriptor.c.
+ * stdout and stderr, onto which streams are copied, or where connections are made, so that stdio uses them, see descriptor.c.
  */
 #include "shim/preload/preload.h"
 
@@ -79,7 +79,12 @@ static int cookie_seek(void *cookie, off64_t *offset, int whence)
 
 static int cookie_close(void *cookie)
 {
-	return close(cookie_fd(cookie));
+	/* libc's own makes it no cancellation point. */
+	int cancellable;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
+	int result = close(cookie_fd(cookie));
+	pthread_setcancelstate(cancellable, NULL);
+	return result;
 }
 
 /* As fdopen reads it: one of r, w and a, and a + among the next four. NULL: it refuses. */
@@ -151,7 +156,7 @@ static bool is_tcp_socket(int fd)
 
 EXPORT FILE *fdopen(int fd, const char *mode)
 {
-	return nn_fds && (is_stream(fd) || is_tcp_socket(fd)) ? open_stream(fd, mode) : real.fdopen(fd, mode);
+	return nn_fds && !nn_confined && (is_stream(fd) || is_tcp_socket(fd)) ? open_stream(fd, mode) : real.fdopen(fd, mode);
 }
 ALIAS(_IO_fdopen, fdopen);
 

@@ -59,6 +59,22 @@ static inline long answer(long result)
 		return (__typeof__(call))RAW_CALL(io, call); \
 	} while (0)
 
+/* Where libc's function is a cancellation point: a thread that was cancelled before ends here, even if there is nothing to wait for. Most
+ * programs never cancel any. */
+extern _Atomic bool any_cancelled; /* in process.c */
+
+static inline void cancellation_point(void)
+{
+	if (__builtin_expect(__atomic_load_n((bool *)&any_cancelled, __ATOMIC_RELAXED), 0))
+		pthread_testcancel();
+}
+
+#define SERVE_OR_END(io, core, call) \
+	do { \
+		cancellation_point(); \
+		SERVE(io, core, call); \
+	} while (0)
+
 void raw_cancelled(void *io);
 
 /* A call has handed out descriptor `fd` (or failed). */
@@ -67,6 +83,24 @@ static inline void appeared(int fd)
 	if (is_tracked(fd) && !nn_in_vfork_child())
 		nn_appeared(fd);
 }
+
+/* What stdio does with 0, 1 and 2 no wrapper sees: a stream that got there stays on TCP. In descriptor.c. */
+void leave_to_stdio(int fd);
+
+/* In process.c: seccomp. */
+void filter_begins(bool strict, const void *filter);
+
+/* In signals.c: what stands in front of the program's handlers, and what it has counted on this thread. */
+void signals_counting(int number, siginfo_t *info, void *context);
+struct nn_ran signals_of_thread(void);
+void signals_sleeps(struct timespec *limit);
+
+/* No handler runs on this thread in between. */
+bool signals_keep(void);
+void signals_let(void);
+
+/* The program has made the system call rt_sigaction itself: it changed a handler, or has the old one in *old (or NULL). */
+void signals_asked(int number, bool changed, void *old);
 
 /* In start.c: the child of a fork that no handler of libc's has seen. */
 void front_forked(void);

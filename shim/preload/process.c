@@ -12,8 +12,10 @@
 
 #include <alloca.h>
 #include <pty.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 /* ---- copies --------------------------------------------------------------------------------------------------------- */
@@ -232,6 +234,41 @@ EXPORT int execle(const char *path, const char *argument, ...)
 	char *const *envp = va_arg(list, char *const *);
 	va_end(list);
 	return execve(path, argv, envp);
+}
+
+/* ---- threads -------------------------------------------------------------------------------------------------------- */
+
+_Atomic bool any_cancelled;
+
+EXPORT int pthread_cancel(pthread_t thread)
+{
+	any_cancelled = true;
+	return real.pthread_cancel(thread);
+}
+
+/* ---- seccomp -------------------------------------------------------------------------------------------------------- */
+
+/* A filter is there (libseccomp and others ask with none what the kernel knows), or there is to be none. */
+void filter_begins(bool strict, const void *filter)
+{
+	int saved = errno;
+	if (nn_fds && (strict || filter) && !nn_in_vfork_child())
+		nn_confine();
+	errno = saved;
+}
+
+EXPORT int prctl(int option, ...)
+{
+	va_list list;
+	va_start(list, option);
+	unsigned long a = va_arg(list, unsigned long);
+	unsigned long b = va_arg(list, unsigned long);
+	unsigned long c = va_arg(list, unsigned long);
+	unsigned long d = va_arg(list, unsigned long);
+	va_end(list);
+	if (option == PR_SET_SECCOMP)
+		filter_begins(a == SECCOMP_MODE_STRICT, (void *)b);
+	return real.prctl(option, a, b, c, d);
 }
 
 /* ---- the end -------------------------------------------------------------------------------------------------------- */

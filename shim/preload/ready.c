@@ -21,7 +21,7 @@ EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
 		return real.poll(fds, count, timeout);
 	struct nn_io io;
 	struct timespec span = {timeout / 1000, timeout % 1000 * 1000000l};
-	SERVE(io, nn_poll(&io, fds, count, timeout < 0 ? NULL : &span, NULL), real.poll(fds, count, timeout));
+	SERVE_OR_END(io, nn_poll(&io, fds, count, timeout < 0 ? NULL : &span, NULL), real.poll(fds, count, timeout));
 }
 ALIAS(__poll, poll);
 
@@ -30,7 +30,7 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeou
 	if (!any_polled(fds, count))
 		return real.ppoll(fds, count, timeout, mask);
 	struct nn_io io;
-	SERVE(io, nn_poll(&io, fds, count, timeout, mask), real.ppoll(fds, count, timeout, mask));
+	SERVE_OR_END(io, nn_poll(&io, fds, count, timeout, mask), real.ppoll(fds, count, timeout, mask));
 }
 
 EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t room);
@@ -96,6 +96,7 @@ EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct tim
 	struct timespec span = {0, 0};
 	uint64_t begun = 0;
 	long outcome_;
+	cancellation_point();
 	if (timeout) {
 		span.tv_sec = timeout->tv_sec + timeout->tv_usec / 1000000;
 		span.tv_nsec = timeout->tv_usec % 1000000 * 1000l;
@@ -115,7 +116,7 @@ EXPORT int pselect(int count, fd_set *in, fd_set *out, fd_set *except, const str
 	if (!any_selected(count, in, out, except))
 		return real.pselect(count, in, out, except, timeout, mask);
 	struct nn_io io;
-	SERVE(io, nn_select(&io, count, in, out, except, timeout, mask),
+	SERVE_OR_END(io, nn_select(&io, count, in, out, except, timeout, mask),
 		real.pselect(count, in, out, except, timeout, mask));
 }
 
@@ -154,7 +155,7 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout
 		return real.epoll_wait(epfd, events, max, timeout);
 	struct nn_io io;
 	struct timespec span = {timeout / 1000, timeout % 1000 * 1000000l};
-	SERVE(io, nn_epoll_wait(&io, epfd, events, max, timeout < 0 ? NULL : &span, NULL),
+	SERVE_OR_END(io, nn_epoll_wait(&io, epfd, events, max, timeout < 0 ? NULL : &span, NULL),
 		real.epoll_wait(epfd, events, max, timeout));
 }
 
@@ -164,7 +165,7 @@ EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeou
 		return real.epoll_pwait(epfd, events, max, timeout, mask);
 	struct nn_io io;
 	struct timespec span = {timeout / 1000, timeout % 1000 * 1000000l};
-	SERVE(io, nn_epoll_wait(&io, epfd, events, max, timeout < 0 ? NULL : &span, mask),
+	SERVE_OR_END(io, nn_epoll_wait(&io, epfd, events, max, timeout < 0 ? NULL : &span, mask),
 		real.epoll_pwait(epfd, events, max, timeout, mask));
 }
 
@@ -174,6 +175,6 @@ EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max, const str
 	if (nn_kind_of(epfd) != NN_SET)
 		return real.epoll_pwait2(epfd, events, max, timeout, mask);
 	struct nn_io io;
-	SERVE(io, nn_epoll_wait(&io, epfd, events, max, timeout, mask),
+	SERVE_OR_END(io, nn_epoll_wait(&io, epfd, events, max, timeout, mask),
 		real.epoll_pwait2(epfd, events, max, timeout, mask));
 }

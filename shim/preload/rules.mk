@@ -5,10 +5,10 @@ shim-preload-obj := $(shim-preload-src:%.c=$(BUILD)/%.o)
 tidy-src += $(shim-preload-src)
 shim-lib := $(BUILD)/libnotnets_shim.so
 
-# Wrappers define the functions that fortified headers would define inline. Cancellation unwinds through all of this by
-# its tables; -fno-exceptions makes cleanup handlers of a kind that needs no libgcc_s, which a program may not have.
+# Wrappers define the functions that fortified headers would define inline.
 $(shim-preload-obj): CPPFLAGS += -U_FORTIFY_SOURCE
-$(shim-preload-obj): NN_CFLAGS += -fno-exceptions -fasynchronous-unwind-tables
+# Under the thread sanitizer unwinding through a wrapper ends in its runtime: there handlers of the other kind do.
+$(shim-preload-obj): NN_CFLAGS += -fasynchronous-unwind-tables $(if $(findstring thread,$(SANITIZE)),-fno-exceptions)
 
 $(BUILD)/shim/preload/exports.map: shim/preload/exports.in shim/preload/calls.x
 	@mkdir -p $(@D)

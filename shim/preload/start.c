@@ -85,6 +85,11 @@ static const struct nn_front front = {
 	.epoll_pwait2 = wait_epoll_pwait2,
 	.self = self,
 	.now = now,
+	.counting = signals_counting,
+	.ran = signals_of_thread,
+	.sleeps = signals_sleeps,
+	.keep_handlers = signals_keep,
+	.let_handlers = signals_let,
 };
 
 /* ---- fork by libc --------------------------------------------------------------------------------------------------- */

@@ -8,9 +8,11 @@
  */
 #include "shim/preload/preload.h"
 
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -152,14 +154,18 @@ long syscall_routed(long number, long a, long b, long c, long d, long e, long f)
 		return real.syscall(number, a, b, c, d, e, f);
 	if (number == SYS_exit_group && !nn_in_vfork_child())
 		nn_finish();
+	if (number == SYS_seccomp && (a == SECCOMP_SET_MODE_STRICT || a == SECCOMP_SET_MODE_FILTER))
+		filter_begins(a == SECCOMP_SET_MODE_STRICT, (void *)c);
+	if (number == SYS_prctl && a == PR_SET_SECCOMP)
+		filter_begins(b == SECCOMP_MODE_STRICT, (void *)c);
 	long result;
 	if (route(&result, number, a, b, c, d, e, f))
 		return result;
 	result = real.syscall(number, a, b, c, d, e, f);
 	if (makes_descriptor(number))
 		appeared((int)result);
-	else if (number == SYS_rt_sigaction && result == 0 && b)
-		nn_signals_changed();
+	else if (number == SYS_rt_sigaction && result == 0)
+		signals_asked((int)a, b, (void *)c);
 	return result;
 }
 

@@ -8,6 +8,7 @@
  * A pair without streams stays: the peer will come again. It is freed when another pair is made and the peer's mailbox is
  * gone. A few are looked at each time, in turn.
  */
+#include "shim/core/process.h"
 #include "shim/rendezvous/private.h"
 
 #include "shim/core/lease.h"
@@ -113,6 +114,27 @@ static struct pair *pair_new(void)
 	return pair;
 }
 
+/* May so much more be mapped? */
+static bool room_for(uint64_t length)
+{
+	uint64_t allowance = process_allowance(), mapped = 0;
+
+	if (allowance == UINT64_MAX)
+		return true;
+	for (unsigned i = 0; i < pair_top; i++)
+		if (pair_at(i)->used)
+			mapped += pair_at(i)->share.length + (pair_at(i)->shown.peer ? pair_at(i)->shown.peer_length : 0);
+	return length <= allowance && mapped <= allowance - length;
+}
+
+/* A region's length: the backend's own choice (0), or what leaves room for others. */
+static uint64_t length_to_make(void)
+{
+	uint64_t allowance = process_allowance();
+
+	return allowance / 4 >= 1ull << 30 ? 0 : allowance / 4 & ~(uint64_t)(ARENA_PAGE - 1);
+}
+
 int pair_take(const struct mailbox_id *peer, bool connector, struct pair **found)
 {
 	bool self = memcmp(peer, mailbox_own(), sizeof(*peer)) == 0;
@@ -142,7 +164,9 @@ int pair_take(const struct mailbox_id *peer, bool connector, struct pair **found
 	while (!error && !pair->memory);
 	if (error)
 		return error;
-	error = arena_create(&nn_config.backend, 0, &pair->shown.arena, &share);
+	if (!room_for(length_to_make()))
+		return -ENOMEM;
+	error = arena_create(&nn_config.backend, length_to_make(), &pair->shown.arena, &share);
 	if (error)
 		return error;
 	pair->share = share;
@@ -210,6 +234,8 @@ int pair_attach(struct pair *pair, struct incoming *in)
 		return pair->peer_memory == in->message.memory ? 0 : -EPROTO;
 	if (!(in->message.flags & MESSAGE_HAS_MEMORY) || in->fd_count < FD_MEMORY_END || !in->message.memory)
 		return -EPROTO;
+	if (!room_for(share.length))
+		return -ENOMEM;
 	error = region_attach_from(&nn_config.backend, &share, &region, &length);
 	if (error)
 		return error;

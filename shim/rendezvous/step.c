@@ -52,6 +52,9 @@ static struct seek *entry_of(struct nn_stream *stream)
 		return NULL;
 	}
 	stream->tries = 0;
+	/* Who looks at a connection that stays on TCP wants to know which it is. */
+	stream->shown->local = stream->local;
+	stream->shown->remote = stream->remote;
 	if (memcmp(&stream->local, &stream->remote, sizeof(stream->local)) == 0) {
 		stream_alone(stream, NN_REASON_SELF);
 		return NULL;

@@ -98,11 +98,12 @@ static uint64_t budget_of(_Atomic uint32_t *history)
 	return nn_config.spin_ns / 10;
 }
 
-bool spin_begin(struct spin *spin, const struct waiter *waiter, _Atomic uint32_t *history)
+bool spin_begin(struct spin *spin, const struct waiter *waiter, _Atomic uint32_t *history, struct nn_ran began)
 {
 	spin->history = history;
 	spin->waiter = waiter;
-	spin->spinning = spin->blocked = false;
+	spin->began = began;
+	spin->spinning = spin->checked = spin->blocked = false;
 	if (waiter->slot < 0 || !nn_config.spin_ns)
 		return false;
 	uint64_t now = nn_now_ns();
@@ -141,9 +142,12 @@ bool spin_turn(struct spin *spin)
 	for (int i = 0; i < 4; i++)
 		cpu_relax();
 	uint64_t now = nn_now_ns();
-	if (!spin->blocked && now - spin->started > BLOCK_AFTER) {
+	if (signals_any_since(spin->began))
+		return false;
+	if (!spin->checked && now - spin->started > BLOCK_AFTER) {
 		const uint64_t all = ~0ull;
-		spin->blocked = sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &spin->mask, sizeof all) == 0;
+		spin->checked = true;
+		spin->blocked = signals_caught().silent && sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &spin->mask, sizeof all) == 0;
 	}
 	if (now - spin->yielded >= YIELD_EVERY) {
 		sys_call0(SYS_sched_yield);
@@ -159,9 +163,9 @@ bool spin_turn(struct spin *spin)
 	return now - spin->started < spin->budget;
 }
 
-struct signals spin_end(struct spin *spin, bool hit)
+struct nn_ran spin_end(struct spin *spin, bool hit)
 {
-	struct signals came = {0, 0};
+	struct nn_ran came = {0, 0};
 	if (!spin->spinning)
 		return came;
 	if (spin->blocked) {
@@ -171,12 +175,18 @@ struct signals spin_end(struct spin *spin, bool hit)
 		pending &= ~spin->mask;
 		if (pending) {
 			struct signals caught = signals_caught();
-			came = (struct signals){caught.restarting & pending, caught.interrupting & pending};
+			came.restarting = (caught.silent & caught.restarting & pending) != 0;
+			came.interrupting = (caught.silent & caught.interrupting & pending) != 0;
 		}
 		sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &spin->mask, NULL, sizeof spin->mask);
 	}
 	spin->spinning = false;
 	waiter_spins(spin->waiter, 0);
+	if (!hit) {
+		struct nn_ran now = signals_ran();
+		came.restarting |= now.restarting != spin->began.restarting;
+		came.interrupting |= now.interrupting != spin->began.interrupting;
+	}
 	/* A short spin that failed says nothing of a long one. */
 	uint32_t bits = atomic_load_explicit(spin->history, memory_order_relaxed);
 	if (hit || spin->budget == nn_config.spin_ns)

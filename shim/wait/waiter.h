@@ -60,6 +60,9 @@ void waiter_hush(const struct waiter *waiter); /* empties it in any case */
 /* Rings one's own bell. */
 void waiter_ring_own(const struct waiter *waiter);
 
+/* The same for all of this process that are attached to `own`. */
+void waiters_ring_own(const struct end_block *own);
+
 /* P2, P3: after publishing, for every waiter attached to the peer's end. */
 void doorbell_ring(struct nn_pair *pair, const struct end_block *peer);
 

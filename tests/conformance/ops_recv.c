@@ -8,10 +8,12 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -215,23 +217,84 @@ static void op_drain(struct call *call)
 	say(call, "%s #%llu:%016llx", end, (unsigned long long)total, (unsigned long long)hash);
 }
 
-/* splicein FD SIZE: socket to pipe to memory; spliceout FD DATA: memory to pipe to socket */
+/* splicein FD SIZE [HOW]: socket to pipe to memory; spliceout FD DATA: memory to pipe to socket */
 static void op_splicein(struct call *call)
 {
 	size_t size = (size_t)arg_number(call, 2, 4096);
+	const char *how = arg(call, 3, "");
 	int pipes[2], fd = arg_fd(call, 1);
-	if (pipe(pipes)) {
+	off64_t offset = 0;
+	FILE *file = NULL;
+	ssize_t n;
+	if (pipe(pipes) || !(file = tmpfile())) {
 		say_error(call, "pipe");
 		return;
 	}
 	uint8_t *data = calloc(1, size + 1);
-	ssize_t n = splice(fd, NULL, pipes[1], NULL, size, 0);
+	if (!strcmp(how, "sendfile"))
+		n = sendfile(pipes[1], fd, NULL, size);
+	else if (!strcmp(how, "sendfile-offset"))
+		n = sendfile64(pipes[1], fd, &offset, size);
+	else if (!strcmp(how, "sendfile-file"))
+		n = sendfile(fileno(file), fd, NULL, size);
+	else if (!strcmp(how, "file"))
+		n = splice(fd, NULL, fileno(file), NULL, size, 0);
+	else if (!strcmp(how, "offset"))
+		n = splice(fd, NULL, pipes[1], &offset, size, 0);
+	else if (!strcmp(how, "wrong-end"))
+		n = splice(fd, NULL, pipes[0], NULL, size, 0);
+	else
+		n = splice(fd, NULL, pipes[1], NULL, size, !strcmp(how, "flags") ? 0x100 : 0);
 	say_result(call, n);
 	if (n > 0 && read(pipes[0], data, (size_t)n) == n)
 		say_data(call, data, (size_t)n);
 	close(pipes[0]);
 	close(pipes[1]);
+	fclose(file);
 	free(data);
+}
+
+/* odd FD HOW: arguments that the kernel refuses, or that sockets ignore; HOW is what is odd. `sendodd` and `recvodd`. */
+static const struct {
+	const char *name;
+	size_t count, size; /* of the vector, and of each of its pieces */
+	int flags;
+} odds[] = {{"many", 1025, 1, -1}, {"wrapped", 0x100000001, 1, -1}, {"negative", 1, (size_t)-1, -1}, {"most", 1024, 1, -1},
+	{"dsync", 1, 2, RWF_DSYNC}, {"sync", 1, 2, RWF_SYNC}, {"append", 1, 2, RWF_APPEND}, {"hipri", 1, 2, RWF_HIPRI},
+	{"unknown", 1, 2, 1 << 20}, {"plus-many", 1025, 1, 0}, {"plus-negative", 1, (size_t)-1, 0}};
+
+static void odd(struct call *call, bool sends)
+{
+	static struct iovec iov[1026];
+	static uint8_t data[1026];
+	int fd = arg_fd(call, 1);
+	const char *how = arg(call, 2, "");
+	for (size_t i = 0; i < sizeof odds / sizeof *odds; i++) {
+		if (strcmp(how, odds[i].name))
+			continue;
+		for (size_t j = 0; j < 1026; j++) {
+			data[j] = (uint8_t)('a' + j % 26);
+			iov[j] = (struct iovec){data + j, odds[i].size};
+		}
+		struct msghdr message = {.msg_iov = iov, .msg_iovlen = odds[i].count};
+		if (odds[i].flags < 0)
+			say_result(call, sends ? sendmsg(fd, &message, 0) : recvmsg(fd, &message, MSG_DONTWAIT));
+		else
+			say_result(call, sends ? pwritev2(fd, iov, (int)odds[i].count, -1, odds[i].flags)
+					       : preadv2(fd, iov, (int)odds[i].count, -1, odds[i].flags));
+		return;
+	}
+	say_error(call, "no such oddity");
+}
+
+static void op_sendodd(struct call *call)
+{
+	odd(call, true);
+}
+
+static void op_recvodd(struct call *call)
+{
+	odd(call, false);
 }
 
 static void op_spliceout(struct call *call)
@@ -316,6 +379,7 @@ static void op_warm(struct call *call)
 
 const struct op ops_recv[] = {{"recv", op_recv}, {"recvchk", op_recvchk}, {"readchk", op_readchk}, {"read", op_read},
 	{"readv", op_readv}, {"recvfrom", op_recvfrom}, {"recvmsg", op_recvmsg}, {"recvmmsg", op_recvmmsg},
-	{"recvall", op_recvall}, {"gather", op_gather}, {"drain", op_drain}, {"splicein", op_splicein}, {"spliceout", op_spliceout},
+	{"recvall", op_recvall}, {"gather", op_gather}, {"drain", op_drain}, {"splicein", op_splicein},
+	{"sendodd", op_sendodd}, {"recvodd", op_recvodd}, {"spliceout", op_spliceout},
 	{"inq", op_inq}, {"outq", op_outq}, {"outqnsd", op_outqnsd}, {"atmark", op_atmark}, {"warm", op_warm},
 	{NULL, NULL}};

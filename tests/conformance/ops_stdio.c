@@ -66,7 +66,12 @@ static void op_fconnect(struct call *call)
 	say_result(call, connect(fd, (struct sockaddr *)&address, length));
 }
 
-/* fstderr FD: as file, with what exists for the copy of FD at number 2 */
+/* fstderr FD: as file, with what exists for the copy of FD at number 2, or for FD itself; freestderr: that number is free */
+static void op_freestderr(struct call *call)
+{
+	say_result(call, close(STDERR_FILENO));
+}
+
 static void op_fstderr(struct call *call)
 {
 	say_result(call, dup2(arg_fd(call, 1), STDERR_FILENO));
@@ -143,6 +148,7 @@ void stdio_forget(void)
 }
 
 const struct op ops_stdio[] = {{"fclose", op_fclose}, {"fgets", op_fgets}, {"file", op_file},
-	{"fconnect", op_fconnect}, {"fstderr", op_fstderr}, {"gets", op_gets}, {"puts", op_puts}, {"flush", op_flush},
+	{"fconnect", op_fconnect}, {"fstderr", op_fstderr},
+	{"freestderr", op_freestderr}, {"gets", op_gets}, {"puts", op_puts}, {"flush", op_flush},
 	{"unget", op_unget}, {"buffer", op_buffer}, {"fstate", op_fstate}, {"fend", op_fend}, {"dprintf", op_dprintf},
 	{NULL, NULL}};

@@ -3,7 +3,7 @@
  * The process side of the player: its threads ("actors") take the steps that are theirs from the board. The main thread is
  * the steward: it starts an actor's thread at the first step of that actor, does what has to be done about an actor that
  * is busy, and ends the process when the board says so. A thread that is cancelled in a step answers "cancelled"; the
- * next step of that actor runs in a new thread. Signals are for the actors' threads: the steward blocks them all.
+ * next step of that actor runs in a new thread. `pending OP` cancels the thread before the operation. Signals are for the actors' threads: the steward blocks them all.
  */
 #include "tests/conformance/player.h"
 #include "tests/conformance/board.h"
@@ -97,13 +97,18 @@ static struct call *call_new(char *text)
 	return call;
 }
 
+static void finish(struct call *call, const char *outcome)
+{
+	board_done(board, call->turn, call->index, outcome);
+	if (!call->begun)
+		board_advance(board, call->turn);
+}
+
 static void cancelled(void *data)
 {
 	struct call *call = data;
 	atomic_store(&board->processes[self].threads[call->thread].alive, 0);
-	board_done(board, call->turn, call->index, "cancelled");
-	if (!call->begun)
-		board_advance(board, call->turn);
+	finish(call, "cancelled");
 }
 
 /* Runs the step that is due. */
@@ -117,18 +122,27 @@ static void execute(uint32_t turn, unsigned thread)
 	call->index = index;
 	call->thread = thread;
 	call->begun = step->kind == STEP_START;
+	bool pending = call->argc && !strcmp(call->argv[0], "pending");
 	atomic_store(&step->tid, (int32_t)syscall(SYS_gettid));
 	atomic_store(&step->state, STEP_RUNNING);
 	pthread_cleanup_push(cancelled, call);
 	if (call->begun)
 		board_advance(board, turn);
+	if (pending) {
+		memmove(call->argv, call->argv + 1, (size_t)--call->argc * sizeof *call->argv);
+		pthread_cancel(pthread_self()); /* deferred: the next cancellation point is its end */
+	}
 	op_run(call);
 	pthread_cleanup_pop(0);
-	board_done(board, turn, index, call->out);
-	if (!call->begun)
-		board_advance(board, turn);
+	if (pending) {
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+		atomic_store(&board->processes[self].threads[thread].alive, 0);
+	}
+	finish(call, call->out);
 	free(call);
 	free(text);
+	if (pending)
+		pthread_exit(NULL);
 }
 
 /* Is the step that is due for this thread, and not yet begun? */

@@ -34,6 +34,8 @@
  *   S6  A sender that finds the ring full after the peer has sent FIN goes down instead of sleeping: the kernel says
  *       nothing more when a process dies whose FIN it has already sent. Only a byte on TCP brings the reset.
  *   S7  The peer is gone when it says CLOSED, when TCP says reset, or when TCP says FIN and its flags do not.
+ *   S8  A sender that leaves for good takes along what is unread, if its newest segment is a ring that the receiver has entered: it
+ *       publishes a last segment outside at the head and sends again from there, as if asked.
  *
  * Rules of the receiver
  *   R1  READY only when no read that knows nothing of segments is under way.
@@ -54,7 +56,7 @@
  *
  * Sizes: -DCOARSE (fewer, larger steps), -DNDIR=1|2 directions, -DTOTAL bytes in each, -DSW switches of the sender's free will, -DCAP.
  * Features: -DRAW (starts before READY), -DGROW, -DCLOSE, -DKILL0, -DKILL1 (that end dies at any step), -DWANT=times
- * the receiver asks, -DGIVEUP (it may tire of waiting and read on), -DSPARE (NDIR=1: TCP may hold a byte the sender
+ * the receiver asks, -DLEAVE (the sender may leave with what is unread), -DGIVEUP (it may tire of waiting and read on), -DSPARE (NDIR=1: TCP may hold a byte the sender
  * never read, the receiver may have sent FIN), -DEARLY (the application may write less than TOTAL).
  * -DBREAK_... breaks one rule; `check` wants SPIN to find out.
  */
@@ -299,6 +301,21 @@ proctype Tx(byte d)
 	   publish_segment(N, OUTSIDE)
 #endif
 
+#ifdef LEAVE
+	/* S8 */
+	:: atomic {
+#ifdef BREAK_LEAVE_UNENTERED
+		NOW != OUTSIDE && head[d] < N && !(tx_flags[d] & (FINAL | FIN)) ->
+#else
+		NOW != OUTSIDE && acked[d] == epoch[d] && head[d] >= START(d, epoch[d]) && head[d] < N && !(tx_flags[d] & (FINAL | FIN)) ->
+#endif
+		wr = head[d];
+		repeating[d] = 1
+	   };
+	   publish_segment(wr, OUTSIDE);
+	   tx_flags[d] = tx_flags[d] | FINAL
+#endif
+
 #ifdef WANT
 	/* S4 */
 	:: (rx_flags[d] & WANTS) && !(tx_flags[d] & (FINAL | FIN)) ->
@@ -392,7 +409,7 @@ inline enter_segment()
 			er = e;
 			assert(START(d, e) <= rx);
 			skip_bytes = rx - START(d, e);
-#ifndef GIVEUP
+#if !defined(GIVEUP) && !defined(LEAVE)
 			assert(skip_bytes == 0);
 #endif
 			acked[d] = e;

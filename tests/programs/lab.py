@@ -24,6 +24,11 @@ def need(*programs):
             raise Skip(f"{program} is not installed")
 
 
+def need_root():
+    if os.geteuid():
+        raise Skip("needs root")
+
+
 def free_port():
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -43,13 +48,20 @@ class Lab:
     def path(self, name):
         return os.path.join(self.folder, name)
 
+    def lend(self, path):
+        """A copy of a file that every user may read. Only its owner may see into a repository in /root."""
+        copy = self.path(os.path.basename(path))
+        shutil.copyfile(path, copy)
+        os.chmod(copy, 0o755)
+        return copy
+
     def environment(self, shimmed, side):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("NOTNETS_") and k != "LD_PRELOAD"}
         if shimmed and self.shim:
             report = self.path("report-" + side)
             with open(report, "a", encoding="utf-8"):
                 os.chmod(report, 0o666)
-            environment.update(LD_PRELOAD=self.shim, NOTNETS_REPORT=report, **self.variables)
+            environment.update({"LD_PRELOAD": self.shim, "NOTNETS_REPORT": report, **self.variables})
         return environment
 
     def start(self, command, shimmed, side, **more):

@@ -44,6 +44,14 @@ static void check_closed(void)
 	CHECK_IS(atomic_load(&wire.stream[0]->phase), STREAM_FREE);
 }
 
+static bool socket_is_tcp(int fd)
+{
+	int protocol = 0;
+	socklen_t length = sizeof protocol;
+
+	return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0 && protocol == IPPROTO_TCP;
+}
+
 static void numbers_beyond_the_table(void)
 {
 	set_up();
@@ -143,6 +151,110 @@ static void closed_under_a_call(void)
 	CHECK(stream_of(next.fd[0]) == next.stream[0]);
 }
 
+/* The same where the call sleeps, and cannot run before the number is another socket's: that one is not touched. */
+static int newcomer[2];
+static bool shut, sending;
+
+static long sleep_while_the_number_changes(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask,
+	void *cleanup)
+{
+	nn_front.ppoll = front_ppoll;
+	if (shut)
+		CHECK_IS(nn_shutdown(wire.fd[0], SHUT_RDWR), 0);
+	CHECK_IS(socketpair(AF_UNIX, SOCK_STREAM, 0, newcomer), 0);
+	CHECK_IS(nn_close(wire.fd[0]), 0);
+	CHECK_IS(dup2(newcomer[0], wire.fd[0]), wire.fd[0]);
+	CHECK_IS(write(newcomer[1], "theirs", 6), 6);
+	if (!shut)
+		CHECK_IS(nn_shutdown(wire.fd[1], SHUT_RDWR), 0);
+	return front_ppoll(fds, count, timeout, mask, cleanup);
+}
+
+static void number_changes_under_a_call(void)
+{
+	struct nn_stream *stream;
+	char bytes[8192] = {0};
+	long outcome;
+
+	set_up();
+	both_ways();
+	stream = wire.stream[0];
+	while (sending && call_send(wire.fd[0], bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+		;
+	nn_front.ppoll = sleep_while_the_number_changes;
+	outcome = sending ? call_send(wire.fd[0], bytes, sizeof bytes, 0) : call_recv(wire.fd[0], bytes, sizeof bytes, 0);
+	CHECK(nn_front.ppoll == front_ppoll);
+	CHECK_IS(outcome, sending ? -EPIPE : 0);
+	CHECK_IS(recv(newcomer[0], bytes, sizeof bytes, MSG_DONTWAIT), 6);
+	CHECK_IS(recv(newcomer[1], bytes, sizeof bytes, MSG_DONTWAIT), -1);
+	CHECK_IS(errno, EAGAIN); /* nor has it ended */
+	CHECK_IS(atomic_load(&stream->phase), STREAM_FREE);
+	for (int fd = 0; fd < (int)hidden_top(); fd++)
+		CHECK(nn_kind_of(fd) != NN_HIDDEN || !socket_is_tcp(fd));
+}
+
+static void number_changes_under_a_recv(void)
+{
+	number_changes_under_a_call();
+}
+
+static void number_changes_under_a_recv_after_shutdown(void)
+{
+	shut = true;
+	number_changes_under_a_call();
+}
+
+static void number_changes_under_a_send_after_shutdown(void)
+{
+	shut = sending = true;
+	number_changes_under_a_call();
+}
+
+/* A child of fork holds no socket for the sake of a call of its parent's. */
+static void fork_under_a_call_on_a_closed_number(void)
+{
+	struct nn_stream *held;
+	char byte;
+	int status;
+
+	set_up();
+	both_ways();
+	held = stream_get(wire.fd[0]);
+	CHECK_IS(nn_close(wire.fd[0]), 0);
+	CHECK(stream_is_open(held));
+	nn_fork_prepare();
+	if (!fork()) {
+		nn_fork_child();
+		CHECK(!stream_is_open(held));
+		for (int fd = 3; fd < (int)hidden_top(); fd++)
+			CHECK(fd == wire.fd[1] || !socket_is_tcp(fd));
+		_exit(0);
+	}
+	nn_fork_parent(false);
+	CHECK(wait(&status) > 0 && status == 0);
+	CHECK(stream_is_open(held));
+	stream_put(held);
+	CHECK_IS(recv(wire.fd[1], &byte, 1, 0), 0); /* the kernel's end came, too */
+}
+
+/* One of two numbers is closed unseen and comes back: the other serves. */
+static void one_of_two_closed_unseen(void)
+{
+	int copy;
+
+	set_up();
+	both_ways();
+	copy = dup(wire.fd[0]);
+	nn_duplicated(wire.fd[0], copy);
+	close(wire.fd[0]);
+	CHECK_IS(eventfd(0, EFD_NONBLOCK), wire.fd[0]);
+	nn_appeared(wire.fd[0]);
+	CHECK_IS(wire.stream[0]->fd, copy);
+	check_open();
+	wire.fd[0] = copy;
+	both_ways();
+}
+
 /* Slots are used again, end blocks and rings with them. */
 static void many_one_after_another(void)
 {
@@ -239,6 +351,33 @@ static void listeners(void)
 	CHECK_IS(nn_kind_of(listener), NN_NONE);
 }
 
+/* The child of vfork has numbers of its own, and its parent's tables. */
+static void numbers_of_a_vfork_child(void)
+{
+	int listener, fd[2], status;
+	pid_t child;
+
+	set_up();
+	both_ways();
+	tcp_pair(fd, &listener);
+	nn_spawning();
+	child = vfork();
+	if (!child) {
+		dup2(listener, wire.fd[1]);
+		dup2(fd[1], wire.fd[0]);
+		nn_listening(listener);
+		nn_accepted(listener, wire.fd[0]);
+		nn_listening(wire.fd[1]);
+		nn_connected(fd[0], 0);
+		_exit(0);
+	}
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	CHECK_IS(nn_kind_of(listener), NN_NONE);
+	CHECK_IS(nn_kind_of(fd[0]), NN_NONE);
+	CHECK(stream_of(wire.fd[0]) == wire.stream[0] && stream_of(wire.fd[1]) == wire.stream[1]);
+	both_ways();
+}
+
 /* connect() goes by what socket() made; when the number means something else since, unseen, that must end at the latest before a peer is sought. */
 static void hint_of_another_socket(void)
 {
@@ -273,10 +412,16 @@ CORE_TEST(another_number, 10)
 CORE_TEST(onto_a_stream, 10)
 CORE_TEST(closed_unseen, 10)
 CORE_TEST(closed_under_a_call, 10)
+CORE_TEST(number_changes_under_a_recv, 10)
+CORE_TEST(number_changes_under_a_recv_after_shutdown, 10)
+CORE_TEST(number_changes_under_a_send_after_shutdown, 10)
+CORE_TEST(fork_under_a_call_on_a_closed_number, 10)
+CORE_TEST(one_of_two_closed_unseen, 10)
 CORE_TEST(many_one_after_another, 60)
 CORE_TEST(ranges, 10)
 CORE_TEST(hidden_makes_room, 10)
 CORE_TEST(listeners, 10)
+CORE_TEST(numbers_of_a_vfork_child, 10)
 CORE_TEST(hint_of_another_socket, 10)
 
 int main(void)
@@ -287,10 +432,16 @@ int main(void)
 		cmocka_unit_test(test_onto_a_stream),
 		cmocka_unit_test(test_closed_unseen),
 		cmocka_unit_test(test_closed_under_a_call),
+		cmocka_unit_test(test_number_changes_under_a_recv),
+		cmocka_unit_test(test_number_changes_under_a_recv_after_shutdown),
+		cmocka_unit_test(test_number_changes_under_a_send_after_shutdown),
+		cmocka_unit_test(test_fork_under_a_call_on_a_closed_number),
+		cmocka_unit_test(test_one_of_two_closed_unseen),
 		cmocka_unit_test(test_many_one_after_another),
 		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_hidden_makes_room),
 		cmocka_unit_test(test_listeners),
+		cmocka_unit_test(test_numbers_of_a_vfork_child),
 		cmocka_unit_test(test_hint_of_another_socket),
 	};
 

@@ -2,6 +2,9 @@
 /* What poll and select say of a stream: as of a plain TCP connection that has seen the same, and by the ring's own room. */
 #include "core_test.h"
 
+#include <pthread.h>
+#include <sys/resource.h>
+
 #define RING 4096u
 
 static struct peers peers;
@@ -273,6 +276,45 @@ static void long_lists(void)
 	}
 }
 
+/* As many entries as the kernel takes: for the bell there is none, or one that is not used. */
+#define ENTRIES 64
+
+static void *send_late(void *data)
+{
+	(void)data;
+	usleep(20000);
+	CHECK_IS(call_send(wire.fd[1], "x", 1, 0), 1);
+	return NULL;
+}
+
+static void poll_at_the_limit(void)
+{
+	static const struct timespec brief = {0, 5000000}, forever = {1000, 0};
+	struct rlimit limit = {ENTRIES, ENTRIES + 64};
+	struct pollfd fds[ENTRIES + 1];
+
+	set_up(RING);
+	warm_up();
+	CHECK_IS(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (int used = 1; used <= ENTRIES; used += ENTRIES - 1) {
+		struct nn_io io;
+		pthread_t thread;
+		char byte;
+
+		for (int i = 0; i <= ENTRIES; i++)
+			fds[i] = (struct pollfd){.fd = i < used ? wire.fd[0] : -1, .events = POLLIN};
+		CHECK_IS(nn_poll(&io, fds, ENTRIES, &brief, NULL), NN_DONE);
+		CHECK_IS(io.result, 0);
+		CHECK_IS(nn_poll(&io, fds, ENTRIES + 1, &brief, NULL), NN_DONE);
+		CHECK_IS(io.result, -EINVAL);
+		CHECK_IS(pthread_create(&thread, NULL, send_late, NULL), 0);
+		CHECK_IS(nn_poll(&io, fds, ENTRIES, &forever, NULL), NN_DONE);
+		CHECK_IS(io.result, used);
+		pthread_join(thread, NULL);
+		CHECK_IS(call_recv(wire.fd[0], &byte, 1, 0), 1);
+	}
+}
+
 CORE_TEST(as_tcp, 60)
 CORE_TEST(room, 10)
 CORE_TEST(bytes_and_watermark, 10)
@@ -280,6 +322,7 @@ CORE_TEST(asks_the_kernel, 10)
 CORE_TEST(ends, 10)
 CORE_TEST(a_reset, 10)
 CORE_TEST(long_lists, 10)
+CORE_TEST(poll_at_the_limit, 10)
 
 int main(void)
 {
@@ -291,6 +334,7 @@ int main(void)
 		cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_a_reset),
 		cmocka_unit_test(test_long_lists),
+		cmocka_unit_test(test_poll_at_the_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

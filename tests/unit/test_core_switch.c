@@ -171,6 +171,75 @@ static void sent_again_in_pieces(void)
 }
 
 /* Asked for, then read from the ring to the end, and asked again: what is on its way must not be read as news. */
+/* A sender that leaves its ring takes along what is unread; what is read from the ring meanwhile does not come twice. */
+static void left_with_all(void)
+{
+	set_up();
+	put(3000);
+	get(1000);
+	stream_outside(from, NN_REASON_CALL, OUTSIDE_TX);
+	CHECK(!tx_taken(from));
+	CHECK_IS(from->tx_start, 1000);
+	put(5000); /* by TCP, behind what was sent again */
+	stream_outside(to, NN_REASON_CALL, OUTSIDE_RX | OUTSIDE_MUST); /* at once, though the sender is busy elsewhere */
+	CHECK(!rx_taken(to));
+	CHECK_IS(atomic_load(&to->error), 0);
+	get_rest();
+	put(100);
+	CHECK(!from->tx_ring);
+	get_rest();
+}
+
+/* The kernel has no room for all of it: it stays in the ring. */
+static void left_behind(void)
+{
+	static const int few = 4608;
+
+	set_up();
+	setsockopt(wire.fd[0], SOL_SOCKET, SO_SNDBUF, &few, sizeof few);
+	setsockopt(wire.fd[1], SOL_SOCKET, SO_RCVBUF, &few, sizeof few);
+	put(1);
+	get_rest();
+	put(RING + 1000);
+	get_rest(); /* it has grown */
+	put(MOST - 10);
+	get(5);
+	stream_outside(from, NN_REASON_CALL, OUTSIDE_TX);
+	CHECK(!tx_taken(from) && !from->tx_replaying);
+	CHECK_IS(from->tx_start, sent);
+	put(100);
+	CHECK(!from->tx_ring);
+	get_rest();
+}
+
+/* Nothing can be sent again behind a FIN. */
+static void left_after_fin(void)
+{
+	set_up();
+	put(3000);
+	get(1000);
+	CHECK_IS(nn_shutdown(wire.fd[0], SHUT_WR), 0);
+	stream_outside(from, NN_REASON_CALL, OUTSIDE_TX);
+	get(2000);
+	CHECK_IS(call_recv(wire.fd[1], bytes, 1, 0), 0);
+}
+
+/* Both leave at once, each with bytes that the other has not read. */
+static void both_leave(void)
+{
+	set_up();
+	put(3000);
+	get(1000);
+	CHECK_IS(call_send(wire.fd[1], bytes, 50, 0), 50); /* the other way */
+	stream_outside(from, NN_REASON_PASSED, OUTSIDE_BOTH | OUTSIDE_MUST);
+	stream_outside(to, NN_REASON_PASSED, OUTSIDE_BOTH | OUTSIDE_MUST);
+	CHECK_IS(atomic_load(&from->error), 0);
+	CHECK_IS(atomic_load(&to->error), 0);
+	CHECK(!tx_taken(from) && !rx_taken(from) && !tx_taken(to) && !rx_taken(to));
+	get_rest();
+	CHECK_IS(call_recv(wire.fd[0], bytes, 60, 0), 50);
+}
+
 static void asked_twice(void)
 {
 	set_up();
@@ -247,6 +316,10 @@ CORE_TEST(grows_when_full, 20)
 CORE_TEST(sent_again_from_where_it_asked, 20)
 CORE_TEST(sent_again_from_two_rings, 20)
 CORE_TEST(sent_again_in_pieces, 20)
+CORE_TEST(left_with_all, 5)
+CORE_TEST(left_behind, 5)
+CORE_TEST(left_after_fin, 5)
+CORE_TEST(both_leave, 5)
 CORE_TEST(asked_twice, 5)
 CORE_TEST(asked_after_fin, 5)
 CORE_TEST(fin_while_sending_again, 10)
@@ -263,6 +336,10 @@ int main(void)
 		cmocka_unit_test(test_sent_again_from_where_it_asked),
 		cmocka_unit_test(test_sent_again_from_two_rings),
 		cmocka_unit_test(test_sent_again_in_pieces),
+		cmocka_unit_test(test_left_with_all),
+		cmocka_unit_test(test_left_behind),
+		cmocka_unit_test(test_left_after_fin),
+		cmocka_unit_test(test_both_leave),
 		cmocka_unit_test(test_asked_twice),
 		cmocka_unit_test(test_asked_after_fin),
 		cmocka_unit_test(test_fin_while_sending_again),

@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -28,6 +30,7 @@
 #include "shim/core/hidden.h"
 #include "shim/core/nn.h"
 #include "shim/core/process.h"
+#include "shim/core/signals.h"
 #include "shim/core/sys.h"
 
 extern char **environ;
@@ -46,7 +49,7 @@ static bool serve;
 static struct {
 	int raw, raw_done, last_outcome, recv, send, appeared, let_go, duplicated, close, close_range, stay, passing;
 	int prepare, parent, failed, child, exec, exec_failed, spawning, inheriting, finish, cancelled, waits;
-	int signals;
+	int signals, confine;
 } notes;
 
 static void track(int fd, enum nn_kind kind)
@@ -152,6 +155,13 @@ int nn_outq(struct nn_io *io, int fd, int *value)
 	return nn_inq(io, fd, value);
 }
 
+void nn_made_socket(int fd, int domain, int type, int protocol)
+{
+	(void)domain, (void)type, (void)protocol;
+	if (fd >= 0 && nn_kind_of(fd) != NN_NONE)
+		nn_appeared(fd);
+}
+
 void nn_listening(int fd)
 {
 	(void)fd;
@@ -233,7 +243,12 @@ void nn_setsockopt(int fd, int level, int option, const void *value, socklen_t l
 	(void)fd, (void)level, (void)option, (void)value, (void)length;
 }
 
-_Atomic bool nn_spawned;
+_Atomic bool nn_spawned, nn_confined;
+
+void nn_confine(void)
+{
+	notes.confine++;
+}
 
 void nn_flags_changed(int fd)
 {
@@ -292,6 +307,13 @@ void nn_inheriting(int fd)
 void nn_inheriting_any(void)
 {
 	notes.inheriting += 100;
+}
+
+static uint64_t silent;
+
+struct signals signals_caught(void)
+{
+	return (struct signals){.silent = silent};
 }
 
 void nn_signals_changed(void)
@@ -478,6 +500,8 @@ static void cancelled(void **state)
 	pthread_join(thread, &result);
 	assert_ptr_equal(result, PTHREAD_CANCELED);
 	assert_int_equal(notes.cancelled, serve);
+	if (!serve)
+		assert_int_equal(notes.last_outcome, -EINTR);
 }
 BOTH_WAYS(cancelled)
 
@@ -635,6 +659,146 @@ static void handlers(void **state)
 	assert_int_not_equal(before, 0);
 	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), SIG_IGN);
 	assert_true(notes.signals > before);
+}
+
+static siginfo_t got_info;
+static volatile sig_atomic_t got_number;
+
+static void on_signal(int number)
+{
+	got_number = number;
+}
+
+static void on_signal_too(int number, siginfo_t *info, void *context)
+{
+	got_number = context ? number : 0;
+	got_info = *info;
+}
+
+/* The thread sanitizer has handlers of its own in the kernel, and hands signals on when it sees fit. */
+#if defined(__SANITIZE_THREAD__)
+#define needs_own_signals() skip()
+#else
+#define needs_own_signals() ((void)0)
+#endif
+
+/* What the program sets is what it is told; what the kernel has is ours, which counts and goes on to it. */
+static void handlers_are_counted(void **state)
+{
+	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old;
+	struct {
+		void (*handler)(int, siginfo_t *, void *);
+		unsigned long flags;
+		void *more[2];
+	} kernel = {0};
+	struct nn_ran began = front.ran();
+	(void)state;
+	needs_own_signals();
+	assert_int_equal(sigaction(SIGUSR1, &action, &old), 0);
+	assert_ptr_equal(old.sa_handler, SIG_DFL);
+	sys_call4(SYS_rt_sigaction, SIGUSR1, NULL, &kernel, 8);
+	assert_ptr_equal(kernel.handler, front.counting);
+	assert_int_equal(sigaction(SIGUSR1, NULL, &old), 0);
+	assert_ptr_equal(old.sa_handler, on_signal);
+	assert_true(old.sa_flags & SA_RESTART);
+	raise(SIGUSR1);
+	assert_int_equal(got_number, SIGUSR1);
+	assert_int_equal(front.ran().restarting, began.restarting + 1);
+	assert_int_equal(front.ran().interrupting, began.interrupting);
+
+	/* The first that runs ends the sleep that has been announced, and no other. */
+	struct timespec limit = {1, 1};
+	front.sleeps(&limit);
+	raise(SIGUSR1);
+	assert_true(!limit.tv_sec && !limit.tv_nsec);
+	limit.tv_sec = 1;
+	raise(SIGUSR1);
+	assert_int_equal(limit.tv_sec, 1);
+	began.restarting += 2;
+
+	action = (struct sigaction){.sa_sigaction = on_signal_too, .sa_flags = SA_SIGINFO};
+	assert_int_equal(sigaction(SIGUSR1, &action, &old), 0);
+	assert_ptr_equal(old.sa_handler, on_signal);
+	assert_int_equal(sigqueue(getpid(), SIGUSR1, (union sigval){.sival_int = 42}), 0);
+	assert_int_equal(got_info.si_value.sival_int, 42);
+	assert_int_equal(front.ran().interrupting, began.interrupting + 1);
+
+	assert_ptr_equal(signal(SIGUSR1, on_signal), on_signal_too);
+	raise(SIGUSR1);
+	assert_int_equal(front.ran().restarting, began.restarting + 2);
+	assert_ptr_equal(sysv_signal(SIGUSR1, on_signal), on_signal);
+	raise(SIGUSR1);
+	assert_int_equal(front.ran().interrupting, began.interrupting + 2);
+	assert_ptr_equal(signal(SIGUSR1, on_signal), SIG_DFL); /* as the first run leaves it there */
+
+	/* One that fails changes nothing. */
+	assert_ptr_equal(signal(SIGKILL, on_signal), SIG_ERR);
+	assert_int_equal(errno, EINVAL);
+	assert_ptr_equal(signal(65, on_signal), SIG_ERR);
+	assert_int_equal(sigaction(-1, &action, NULL), -1);
+
+	/* A child of vfork writes into its parent's memory, but has handlers of its own. */
+	pid_t child = vfork();
+	if (child == 0)
+		_exit(signal(SIGUSR1, SIG_DFL) != on_signal);
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	got_number = 0;
+	raise(SIGUSR1);
+	assert_int_equal(got_number, SIGUSR1);
+
+	/* The system call tells no more than libc does. */
+	assert_int_equal(syscall(SYS_rt_sigaction, SIGUSR1, NULL, &kernel, 8), 0);
+	assert_ptr_equal(kernel.handler, on_signal);
+
+	/* One that the program sets past us is answered as it is. */
+	kernel.handler = (void *)on_signal_too;
+	kernel.flags |= SA_SIGINFO;
+	assert_int_equal(sys_call4(SYS_rt_sigaction, SIGUSR1, &kernel, NULL, 8), 0);
+	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), on_signal_too);
+	assert_ptr_equal(signal(SIGUSR1, SIG_IGN), SIG_DFL);
+	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), SIG_IGN);
+	sigset_t mask;
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	assert_true(sigisemptyset(&mask));
+}
+
+/* In a stretch without handlers none runs, and none goes to another thread; at its end all do, with all that came with them. */
+static void handlers_wait(void **state)
+{
+	struct sigaction action = {.sa_sigaction = on_signal_too, .sa_flags = SA_SIGINFO};
+	sigset_t mask;
+	(void)state;
+	needs_own_signals();
+	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+	action = (struct sigaction){.sa_handler = on_signal, .sa_flags = SA_RESETHAND};
+	assert_int_equal(sigaction(SIGUSR2, &action, NULL), 0);
+	got_number = 0;
+	got_info.si_value.sival_int = 0;
+	assert_true(front.keep_handlers());
+	assert_true(front.keep_handlers());
+	assert_int_equal(sigqueue(getpid(), SIGUSR1, (union sigval){.sival_int = 42}), 0);
+	assert_int_equal(kill(getpid(), SIGUSR2), 0);
+	front.let_handlers();
+	assert_int_equal(got_number, 0);
+	front.let_handlers();
+	assert_int_not_equal(got_number, 0);
+	assert_int_equal(got_info.si_value.sival_int, 42);
+	assert_int_equal(got_info.si_pid, getpid());
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	assert_true(sigisemptyset(&mask));
+	assert_ptr_equal(signal(SIGUSR2, SIG_DFL), SIG_DFL); /* it has run, once */
+
+	assert_true(front.keep_handlers());
+	got_number = 0;
+	raise(SIGUSR1);
+	front.let_handlers();
+	assert_int_equal(got_number, SIGUSR1);
+	silent = 1; /* handlers that nobody counts: signals must be blocked */
+	assert_false(front.keep_handlers());
+	silent = 0;
+	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), on_signal_too);
 }
 
 static void rights(void **state)
@@ -837,6 +1001,26 @@ static void newer_calls(void **state)
 	}
 }
 
+/* Asking what the kernel knows of filters is none. */
+static void confining(void **state)
+{
+	struct {
+		unsigned short length;
+		void *filter;
+	} empty = {0, NULL};
+	(void)state;
+	assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL), -1);
+	assert_int_equal(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, NULL), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(notes.confine, 0);
+	assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &empty), -1);
+	assert_int_equal(notes.confine, 1);
+	assert_int_equal(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &empty), -1);
+	assert_int_equal(syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &empty), -1);
+	assert_int_equal(notes.confine, 3);
+	assert_int_equal(prctl(PR_GET_DUMPABLE), syscall(SYS_prctl, PR_GET_DUMPABLE));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -854,6 +1038,8 @@ int main(void)
 		TEST(files_are_reopened),
 		TEST(printing),
 		TEST(handlers),
+		TEST(handlers_are_counted),
+		TEST(handlers_wait),
 		TEST(rights),
 		TEST(every_fork_once),
 		TEST(failed_fork),
@@ -861,6 +1047,7 @@ int main(void)
 		TEST(other_programs),
 		TEST(file_actions),
 		TEST(newer_calls),
+		TEST(confining),
 	};
 	return cmocka_run_group_tests_name("preload", tests, NULL, NULL);
 }

@@ -227,6 +227,18 @@ static void test_one_process(void **state)
 	close(listener);
 }
 
+/* `notnets stat` tells which connection it is that stays on TCP. */
+static void assert_addresses_shown(const struct nn_stream *stream, const struct sockaddr_in6 *listener, bool connector)
+{
+	const struct sockaddr_in6 *server = connector ? &stream->shown->remote : &stream->shown->local;
+	const struct sockaddr_in6 *client = connector ? &stream->shown->local : &stream->shown->remote;
+
+	assert_int_equal(server->sin6_family, AF_INET6);
+	assert_int_equal(server->sin6_port, listener->sin6_port);
+	assert_int_equal(client->sin6_family, AF_INET6);
+	assert_int_not_equal(client->sin6_port, listener->sin6_port);
+}
+
 static void test_acceptor_without_peer(void **state)
 {
 	struct sockaddr_in6 to;
@@ -244,6 +256,7 @@ static void test_acceptor_without_peer(void **state)
 	}
 	assert_int_equal(stream->phase, STREAM_SEEKING);
 	assert_in_range(steps, 12, 11 + 5000 / 256);
+	assert_addresses_shown(stream, &to, false);
 	host_later_ns = 4000000000ull;
 	while (stream->phase == STREAM_SEEKING && stream->calls < 6000)
 		host_call(stream);
@@ -269,6 +282,7 @@ static void test_connector_without_peer(void **state)
 	while (stream->phase == STREAM_SEEKING && stream->calls < 5000)
 		host_call(stream);
 	assert_int_equal(stream->phase, STREAM_SEEKING);
+	assert_addresses_shown(stream, &to, true);
 	host_later_ns = 4000000000ull;
 	while (stream->phase == STREAM_SEEKING && stream->calls < 6000)
 		host_call(stream);

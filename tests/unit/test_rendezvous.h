@@ -54,6 +54,7 @@ struct nn_front nn_front = { .now = host_now, .self = host_self };
 
 #define HOST_STREAMS 256
 static struct nn_stream host_streams[HOST_STREAMS];
+static struct state_stream host_shown[HOST_STREAMS];
 static unsigned host_stream_top;
 
 int hidden_take(int fd)
@@ -81,6 +82,11 @@ int hidden_watch(int *holder)
 void hidden_unwatch(int *holder)
 {
 	(void)holder;
+}
+
+uint64_t process_allowance(void)
+{
+	return UINT64_MAX;
 }
 
 bool lease_forget(struct nn_pair *pair)
@@ -139,6 +145,8 @@ static inline struct nn_stream *host_stream(int fd, bool connector)
 	assert_true(host_stream_top < HOST_STREAMS);
 	stream = &host_streams[host_stream_top];
 	memset(stream, 0, sizeof(*stream));
+	memset(&host_shown[host_stream_top], 0, sizeof(host_shown[0]));
+	stream->shown = &host_shown[host_stream_top];
 	stream->index = host_stream_top++;
 	stream->fd = fd;
 	stream->fds = stream->users = 1;
