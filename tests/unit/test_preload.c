@@ -220,12 +220,6 @@ void nn_appeared(int fd)
 	track(fd, NN_NONE);
 }
 
-void nn_made_socket(int fd, int domain, int type, int protocol)
-{
-	(void)domain, (void)type, (void)protocol;
-	nn_appeared(fd);
-}
-
 void nn_stay_tcp(int fd, int reason)
 {
 	(void)fd, (void)reason;
