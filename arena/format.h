@@ -106,6 +106,7 @@ struct board {
 #define END_WANT_ACTIVITY 4ull /* count activity for this end */
 #define END_DONE 8ull          /* the receiver will read no more: its rings may be freed */
 #define END_TOLD 16ull         /* the application has heard of a reset; for all processes that share the end */
+#define END_SHUT 32ull         /* the application has shut this direction down; for the same */
 
 struct end_segment {
 	_Atomic uint64_t start; /* byte offset at which the segment begins */

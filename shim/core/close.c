@@ -306,7 +306,7 @@ long nn_shutdown(int fd, int how)
 	if (outcome < 0 && !stream_is_paired(stream))
 		atomic_store(&stream->tx_shut, 0); /* not connected: nothing was shut */
 	if (outcome == 0 && (how == SHUT_RD || how == SHUT_RDWR)) {
-		atomic_store(&stream->rx_shut, 1);
+		stream_set_shut_rx(stream);
 		epoll_stream_moved(stream);
 	}
 	epoll_stream_touched(stream);

@@ -273,7 +273,7 @@ int set_sift(struct nn_set *set, struct epoll_event *events, int count, bool *ou
 		bool knew = atomic_load(&stream->kernel_hup) || (peer_tx_flags(stream) & END_FIN);
 		bool had_error = atomic_load(&stream->error) || (peer_tx_flags(stream) & END_RESET);
 		if (what & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-			stream_look(stream);
+			stream_look(stream, what);
 		/* An edge for the application, unless memory had told it already. */
 		if (!stream->rx_ring && (what & EPOLLIN))
 			atomic_fetch_add(&stream->kernel_in, 1);

@@ -38,6 +38,7 @@ struct list {
 	bool rings;   /* something in it is on a ring */
 	bool attached;
 	bool unsure;  /* the last look was not conclusive */
+	bool deaf;    /* it found a stream whose end the kernel cannot tell */
 	bool rung;    /* the last question to the kernel found the bell readable */
 	bool crowded; /* there are as many entries as the kernel takes: none for a bell */
 	void *memory; /* of long lists */
@@ -115,7 +116,7 @@ static void undo(struct sleep *sleep)
 static long look(struct list *list, bool sleeping)
 {
 	long ready = 0;
-	list->unsure = false;
+	list->unsure = list->deaf = false;
 	for (nfds_t i = 0; i < list->count; i++) {
 		struct pollfd *fd = &list->fds[i];
 		list->asked[i] = (struct pollfd){.fd = fd->fd, .events = fd->events};
@@ -130,9 +131,15 @@ static long look(struct list *list, bool sleeping)
 		list->asked[i].events = (short)((uint32_t)fd->events & state.ask);
 		if (sleeping && stream->tx_replaying)
 			list->asked[i].events |= POLLOUT;
-		/* Asleep, the kernel's FIN must wake us even if nobody asked for RDHUP. */
-		if (sleeping && stream_is_paired(stream) && !atomic_load(&stream->kernel_hup))
-			list->asked[i].events |= POLLRDHUP;
+		/* Asleep, the kernel's FIN must wake us even if nobody asked for RDHUP; after our own shutdown it makes no difference there. */
+		if (sleeping && stream_is_paired(stream) && !atomic_load(&stream->kernel_hup)) {
+			if (stream_shut_rx(stream)) {
+				list->deaf = true;
+				stream_look(stream, 0);
+			} else {
+				list->asked[i].events |= POLLRDHUP;
+			}
+		}
 		list->others |= (uint32_t)fd->events & state.ask & ~(uint32_t)POLLPRI;
 		/* HUP, which nobody need ask for: with our FIN sent, the kernel knows whether the peer's has come by TCP. */
 		if ((state.ask & POLLRDHUP) && stream_is_paired(stream) && (atomic_load(&stream->own->tx_flags) & END_FIN))
@@ -151,7 +158,7 @@ static long merge(struct list *list)
 		struct nn_stream *stream = list->watches[i].stream;
 		short answer = list->asked[i].revents;
 		if (stream && stream_is_paired(stream) && (answer & (POLLRDHUP | POLLHUP | POLLERR)) && !atomic_load(&stream->kernel_hup))
-			stream_look(stream);
+			stream_look(stream, (uint32_t)answer);
 		if (stream && stream->tx_replaying)
 			answer &= ~(short)READY_OUT; /* that room is for what is sent again */
 		fd->revents |= (short)(answer & (fd->events | POLLERR | POLLHUP | POLLNVAL));
@@ -243,7 +250,7 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 			if (!look(list, true) && !list->unsure) { /* W2 */
 				uint64_t now = deadline == UINT64_MAX ? 0 : nn_now_ns();
 				uint64_t left = deadline == UINT64_MAX ? UINT64_MAX : deadline > now ? deadline - now : 0;
-				bool all = heard || !list->rings || left <= BLIND_NS;
+				bool all = (heard && !list->deaf) || !list->rings || left <= BLIND_NS;
 				if (!all)
 					left = BLIND_NS;
 				struct timespec limit = left == UINT64_MAX ? SIGNALS_NO_LIMIT : (struct timespec){(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};

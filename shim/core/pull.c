@@ -101,7 +101,7 @@ static long tcp_read(struct nn_stream *stream, struct cursor *to, struct wish wi
 				return PULL_NOTHING;
 			stream_error_told(stream, outcome);
 			if (outcome == 0) {
-				stream_look(stream);
+				stream_look(stream, 0);
 				/* Bytes that a known next segment says went before it, and the kernel has none left: lost with a
 				 * reset, else a lie. */
 				if (rx_segment_end(stream) != UINT64_MAX && !atomic_load(&stream->error) && !stream_reset_told(stream))
@@ -233,7 +233,7 @@ long stream_pull(struct nn_stream *stream, struct cursor *to, struct wish wish, 
 			break;
 		if (ended)
 			return drained(stream) ? PULL_END : PULL_NOTHING;
-		ended = (peer_tx_flags(stream) & END_FIN) || atomic_load(&stream->kernel_hup) || atomic_load(&stream->rx_shut);
+		ended = (peer_tx_flags(stream) & END_FIN) || atomic_load(&stream->kernel_hup) || stream_shut_rx(stream);
 		if (!ended)
 			break;
 	}

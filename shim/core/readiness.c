@@ -49,7 +49,7 @@ static void receiving(struct nn_stream *stream, struct readiness *state)
 		state->ready |= READY_IN;
 	if ((flags & END_FIN) || over)
 		state->ready |= READY_IN | POLLRDHUP;
-	if (atomic_load_explicit(&stream->rx_shut, memory_order_relaxed))
+	if (stream_shut_rx(stream))
 		state->ready |= READY_IN | POLLRDHUP;
 }
 

@@ -97,7 +97,7 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 		if (wish.peek) {
 			to = cursor_begin(iov, count);
 			got = 0;
-			over = (peer_tx_flags(stream) & END_FIN) || atomic_load(&stream->kernel_hup) || atomic_load(&stream->rx_shut);
+			over = (peer_tx_flags(stream) & END_FIN) || atomic_load(&stream->kernel_hup) || stream_shut_rx(stream);
 		}
 		long outcome = stream_pull(stream, &to, wish, lock == LOCK_NESTED);
 		rx_unlock(stream, lock);
@@ -116,7 +116,7 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 		if (stream_nonblocking(stream, flags)) {
 			if (!got && cpu_ticks() - atomic_load_explicit(&stream->looked, memory_order_relaxed) > LOOK_TICKS) {
 				bool before = atomic_load(&stream->kernel_hup);
-				stream_look(stream);
+				stream_look(stream, 0);
 				if (!before && atomic_load(&stream->kernel_hup))
 					continue;
 			}

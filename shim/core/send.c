@@ -255,7 +255,7 @@ static int send_taken(struct nn_io *io, struct cursor *from, int flags)
 {
 	struct nn_stream *stream = io->stream;
 	if (cpu_ticks() - atomic_load_explicit(&stream->looked, memory_order_relaxed) > LOOK_TICKS)
-		stream_look(stream);
+		stream_look(stream, 0);
 	size_t sent = 0;
 	long error = 0;
 	COUNT(stream->shown->tx.calls, 1);

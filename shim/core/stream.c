@@ -7,6 +7,7 @@
 #include "shim/core/stream.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <fcntl.h>
 #include <linux/tcp.h>
 #include <string.h>
@@ -329,7 +330,14 @@ void nn_flags_changed(int fd)
 	stream_put(stream);
 }
 
-void stream_look(struct nn_stream *stream)
+void stream_set_shut_rx(struct nn_stream *stream)
+{
+	atomic_store(&stream->rx_shut, 1);
+	if (stream_is_paired(stream))
+		atomic_fetch_or(&stream->own->rx_flags, END_SHUT);
+}
+
+void stream_look(struct nn_stream *stream, uint32_t revents)
 {
 	struct tcp_info info = {0};
 	socklen_t length = sizeof info;
@@ -338,8 +346,11 @@ void stream_look(struct nn_stream *stream)
 		sys_call5(SYS_getsockopt, stream->fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
 		return;
 	enum { ESTABLISHED = 1, FIN_WAIT1 = 4, FIN_WAIT2 = 5, CLOSED = 7 };
-	if (info.tcpi_state == ESTABLISHED || info.tcpi_state == FIN_WAIT1 || info.tcpi_state == FIN_WAIT2)
+	if (info.tcpi_state == ESTABLISHED || info.tcpi_state == FIN_WAIT1 || info.tcpi_state == FIN_WAIT2) {
+		if (revents & POLLRDHUP) /* a process that shares the socket has done it, with a shim or without one */
+			stream_set_shut_rx(stream);
 		return;
+	}
 	if (info.tcpi_state == CLOSED) {
 		int error = 0;
 		length = sizeof error;

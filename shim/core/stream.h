@@ -111,7 +111,7 @@ struct nn_stream {
 	_Atomic bool rx_spoiled; /* the peer's words made no sense: nothing more is read */
 	uintptr_t rx_frame;     /* see lock_take_in */
 	uint64_t rx_skip;       /* bytes that come by TCP once more and are dropped */
-	_Atomic uint32_t rx_shut;  /* the application has shut it down */
+	_Atomic uint32_t rx_shut;  /* this process has shut it down: see stream_shut_rx */
 	_Atomic uint32_t tx_shut;  /* the same of the sending direction, said or to be said by END_FIN */
 	_Atomic int32_t lowat;  /* SO_RCVLOWAT, at least 1 */
 	bool want_inq;          /* TCP_INQ was asked for */
@@ -161,8 +161,9 @@ void stream_alone(struct nn_stream *stream, enum nn_reason reason);
 /* After publishing for the peer (tail, head, flags, epoch): counts it, for large epoll sets, and wakes who sleeps. */
 void stream_tell(struct nn_stream *stream);
 
-/* Asks the kernel about FIN and RST; sets kernel_hup and error. */
-void stream_look(struct nn_stream *stream);
+/* Asks the kernel about FIN and RST; sets kernel_hup and error. `revents`: what poll has just said of the socket, 0 if it was not
+ * asked; an end of which the peer's kernel knows nothing is the application's own shutdown. */
+void stream_look(struct nn_stream *stream, uint32_t revents);
 
 /* True when the application wants no waiting: MSG_DONTWAIT or O_NONBLOCK. */
 bool stream_nonblocking(struct nn_stream *stream, int flags);
@@ -206,6 +207,15 @@ static inline bool peer_holds(const struct nn_stream *stream)
 {
 	return atomic_load(&stream->peer->cookie) == stream->peer_cookie;
 }
+
+/* Has the application, in this process or another that shares the end, shut the receiving direction down? Of a paired stream. */
+static inline bool stream_shut_rx(const struct nn_stream *stream)
+{
+	return atomic_load_explicit(&stream->rx_shut, memory_order_relaxed) ||
+	       (atomic_load_explicit(&stream->own->rx_flags, memory_order_relaxed) & END_SHUT);
+}
+
+void stream_set_shut_rx(struct nn_stream *stream);
 
 /* The number of the peer's newest segment. */
 static inline uint64_t peer_epoch(const struct nn_stream *stream)

@@ -49,7 +49,7 @@ static int64_t kernel_gave(const struct nn_stream *stream)
 void rx_try_ready(struct nn_stream *stream)
 {
 	uint32_t none = 0;
-	if (stream->rx_final || stream->pair->inherited || atomic_load(&stream->rx_shut) ||
+	if (stream->rx_final || stream->pair->inherited || stream_shut_rx(stream) ||
 		stream_is_shared(stream) ||
 		!atomic_compare_exchange_strong(&stream->raw_rx, &none, STREAM_TAKEN))
 		return;

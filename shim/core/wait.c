@@ -34,7 +34,7 @@ static bool ended(const struct nn_stream *stream)
 bool rx_news(const struct nn_stream *stream, uint64_t wanted)
 {
 	if (wanted == WANT_TIME)
-		return atomic_load_explicit(&stream->rx_shut, memory_order_relaxed) || ended(stream);
+		return stream_shut_rx(stream) || ended(stream);
 	if (stream->rx_ring) {
 		uint64_t waiting = atomic_load(&stream->peer->tail) - atomic_load_explicit(&stream->own->head, memory_order_relaxed);
 		if (waiting && waiting >= wanted)
@@ -45,7 +45,7 @@ bool rx_news(const struct nn_stream *stream, uint64_t wanted)
 	/* A next segment is news where it begins; before that, on TCP, only the kernel has news. */
 	return rx_segment_end(stream) <= atomic_load_explicit(&stream->own->head, memory_order_relaxed) ||
 	       (stream->rx_ring && peer_epoch(stream) != stream->rx_epoch) || tx_outside_wanted(stream) ||
-	       atomic_load_explicit(&stream->rx_shut, memory_order_relaxed) || ended(stream);
+	       stream_shut_rx(stream) || ended(stream);
 }
 
 bool tx_news(const struct nn_stream *stream)
@@ -160,11 +160,12 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 		struct pollfd fds[3] = {{.fd = stream->fd}, {.fd = bell, .events = POLLIN}};
 		if (!sending)
 			fds[0].events = wanted == WANT_TIME ? POLLRDHUP : POLLIN | POLLRDHUP;
-		else if (!stream->tx_replaying && !atomic_load(&stream->kernel_hup))
+		else if (!stream->tx_replaying && !atomic_load(&stream->kernel_hup) && !stream_shut_rx(stream))
 			fds[0].events = POLLRDHUP;
 		if (stream->tx_replaying)
 			fds[0].events |= POLLOUT;
-		if ((!heard || wanted == WANT_TIME) && limit_ns > BLIND_NS)
+		const bool deaf = sending && stream_shut_rx(stream); /* the peer's FIN makes no difference to the kernel */
+		if ((!heard || deaf || wanted == WANT_TIME) && limit_ns > BLIND_NS)
 			limit_ns = BLIND_NS;
 		struct timespec limit = limit_ns == UINT64_MAX ? SIGNALS_NO_LIMIT : (struct timespec){(time_t)(limit_ns / NS_IN_S), (long)(limit_ns % NS_IN_S)};
 		if (restarts)
@@ -176,10 +177,12 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 			if (fds[1].revents)
 				waiter_heard(&sleep->waiter);
 			if (fds[0].revents & (POLLRDHUP | POLLHUP | POLLERR))
-				stream_look(stream);
+				stream_look(stream, (uint32_t)fds[0].revents);
 			else if (fds[0].revents & POLLIN && stream->rx_ring)
 				rx_check_stray(stream);
 		}
+		else if (outcome == 0 && deaf)
+			stream_look(stream, 0);
 		if (outcome > 0)
 			outcome = 0;
 	} else {
