@@ -263,6 +263,24 @@ void nn_duplicated(int old, int fd)
 	}
 }
 
+void nn_taken(int fd)
+{
+	uint64_t cookie, other;
+	socklen_t length = sizeof cookie;
+	nn_appeared(fd);
+	if (sys_call5(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) < 0)
+		return;
+	for (int old = 0; old < fd_top(); old++) {
+		if (nn_kind_of(old) != NN_STREAM)
+			continue;
+		length = sizeof other;
+		if (sys_call5(SYS_getsockopt, old, SOL_SOCKET, SO_COOKIE, &other, &length) == 0 && other == cookie) {
+			nn_duplicated(old, fd);
+			return;
+		}
+	}
+}
+
 long nn_close_range(unsigned first, unsigned last, unsigned flags)
 {
 	if (flags & ~(unsigned)(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) || first > last)

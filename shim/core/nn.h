@@ -139,6 +139,8 @@ void nn_duplicated(int old, int fd); /* after dup, dup2, dup3, F_DUPFD*: both na
 void nn_appeared(int fd); /* a number came back from a call that makes descriptors (open, socket, pipe, eventfd, epoll_create,
 			   * recvmsg with SCM_RIGHTS...): whatever we knew under it is gone */
 
+void nn_taken(int fd); /* after pidfd_getfd, from any process: it may name what another number of this one does */
+
 /* The connection must stay on, or return to, TCP for good. `reason` from enum nn_reason (state.h). Waits briefly for the
  * peer when unread bytes must come again. */
 void nn_stay_tcp(int fd, int reason);

@@ -155,5 +155,8 @@ EXPORT int inotify_init1(int flags)
 
 EXPORT int pidfd_getfd(int pidfd, int fd, unsigned flags)
 {
-	return one(real.pidfd_getfd(pidfd, fd, flags));
+	int result = real.pidfd_getfd(pidfd, fd, flags);
+	if (result >= 0 && nn_fds)
+		nn_taken(result);
+	return result;
 }

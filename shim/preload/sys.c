@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
@@ -109,6 +110,7 @@ static bool route(long *result, long number, long a, long b, long c, long d, lon
 	case SYS_execveat: IF(true, execveat((int)a, (void *)b, (void *)c, (void *)d, (int)e));
 	case SYS_clone:
 	case SYS_clone3: IF(true, fork_by_number(number, a, b, c, d, e));
+	case SYS_pidfd_getfd: IF(true, pidfd_getfd(fd, (int)b, (unsigned)c));
 	case SYS_io_uring_setup: IF(true, answer(-ENOSYS));
 #ifdef SYS_poll /* calls that newer architectures do without */
 	case SYS_poll: IF(true, poll((void *)a, (nfds_t)b, (int)c));
@@ -135,7 +137,6 @@ static bool makes_descriptor(long number)
 	case SYS_timerfd_create:
 	case SYS_inotify_init1:
 	case SYS_pidfd_open:
-	case SYS_pidfd_getfd:
 #ifdef SYS_open
 	case SYS_open:
 	case SYS_creat:

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -141,6 +142,15 @@ static void op_dup(struct call *call)
 	say_result(call, fd);
 }
 
+/* getfd FD NAME: a copy, taken as if from another process */
+static void op_getfd(struct call *call)
+{
+	int self = pidfd_open(getpid(), 0), fd = pidfd_getfd(self, arg_fd(call, 1), 0);
+	close(self);
+	name_set(arg(call, 2, "?"), fd);
+	say_result(call, fd >= 0);
+}
+
 static void op_dup2(struct call *call)
 {
 	say_result(call, dup2(arg_fd(call, 1), arg_fd(call, 2)));
@@ -185,5 +195,5 @@ static void op_stat(struct call *call)
 
 const struct op ops_life[] = {{"listen", op_listen}, {"connect", op_connect}, {"accept", op_accept},
 	{"names", op_names}, {"shutdown", op_shutdown}, {"close", op_close}, {"sysclose", op_sysclose},
-	{"closerange", op_closerange}, {"dup", op_dup}, {"dup2", op_dup2}, {"dupfd", op_dupfd}, {"open", op_open},
+	{"closerange", op_closerange}, {"dup", op_dup}, {"dup2", op_dup2}, {"getfd", op_getfd}, {"dupfd", op_dupfd}, {"open", op_open},
 	{"nonblock", op_nonblock}, {"stat", op_stat}, {NULL, NULL}};

@@ -220,6 +220,11 @@ void nn_appeared(int fd)
 	track(fd, NN_NONE);
 }
 
+void nn_taken(int fd)
+{
+	nn_appeared(fd);
+}
+
 void nn_stay_tcp(int fd, int reason)
 {
 	(void)fd, (void)reason;
