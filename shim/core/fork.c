@@ -322,8 +322,10 @@ static void passing(int fd, enum nn_reason reason)
 	bool mine = !nn_in_vfork_child();
 	if (!mine && !stream_is_paired(stream))
 		stream_alone(stream, reason); /* the search for its peer, with descriptors of our parent's, ends by itself */
-	else if (mine || (is_its_socket(stream, fd) && is_its_socket(stream, stream->fd)))
+	else if (mine || (is_its_socket(stream, fd) && is_its_socket(stream, stream->fd))) {
+		atomic_store(&stream->heirs, true); /* what lies unread when we close it is theirs */
 		stream_outside(stream, reason, OUTSIDE_BOTH | OUTSIDE_MUST);
+	}
 	stream_put(stream);
 }
 

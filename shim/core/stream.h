@@ -53,7 +53,7 @@ struct nn_stream {
 	_Atomic uint32_t others, looks;
 	struct holders *holders;
 	uint32_t holders_use;
-	_Atomic bool heirs; /* programs that were started may hold the socket, and nobody counts them */
+	_Atomic bool heirs; /* programs that were started, or to whom it was passed, may hold the socket, and nobody counts them */
 	uint8_t held_off; /* during fork: directions that may not go up meanwhile */
 	struct state_stream *shown;
 
