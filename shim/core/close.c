@@ -97,8 +97,10 @@ static void last_close(struct nn_stream *stream, int fd)
 	}
 	if (!stream_is_paired(stream))
 		return;
-	if (!paid)
+	if (!paid) {
+		nn_log(LOG_WARNING, "the kernel did not take what the peer had not read in time; resetting the connection, fd", fd);
 		linger_no_time(fd);
+	}
 	/* A call in progress in another thread keeps the socket open, here as in the kernel: the last to leave says it. */
 	if (atomic_load(&stream->users) > 2)
 		return;

@@ -366,7 +366,9 @@ void stream_outside(struct nn_stream *stream, enum nn_reason reason, unsigned pa
 		else if (!stream->tx_replaying)
 			tx_leave(stream, reason);
 		tx_unlock(stream, lock);
-		if ((parts & OUTSIDE_MUST) && !tx_pay(stream))
+		if ((parts & OUTSIDE_MUST) && !tx_pay(stream)) {
+			nn_log(LOG_WARNING, "peer did not take what it had not read by TCP in time; resetting it, fd", stream->fd);
 			stream_reset(stream);
+		}
 	}
 }

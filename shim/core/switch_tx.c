@@ -196,6 +196,8 @@ static void replay_from(struct nn_stream *stream, uint64_t from, enum nn_reason 
 	stream->tx_replay_end = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
 	stream->tx_replaying = true;
 	stream->tx_replay_reason = (uint8_t)reason;
+	/* Decided: who asked need not wait until the kernel has room for all of it, which may be when somebody reads. */
+	atomic_fetch_or(&stream->own->tx_flags, END_FINAL);
 	publish(stream, from, SEGMENT_OUTSIDE);
 	if (!tx_replay_more(stream))
 		epoll_stream_moved(stream); /* the kernel tells when there is room for more */
