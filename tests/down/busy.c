@@ -92,12 +92,18 @@ static bool receive_some(void)
 	return n != 0;
 }
 
+/* Neither end gets far ahead of the other: whatever happens, happens in the midst of both directions. */
+static bool may_send(void)
+{
+	return busy.sent < busy.total && busy.sent < busy.received + AHEAD;
+}
+
 void go_on(void)
 {
 	bool open = true;
 
 	while (open || busy.sent < busy.total) {
-		struct pollfd fd = {.fd = busy.fd, .events = (short)((open ? POLLIN : 0) | (busy.sent < busy.total ? POLLOUT : 0))};
+		struct pollfd fd = {.fd = busy.fd, .events = (short)((open ? POLLIN : 0) | (may_send() ? POLLOUT : 0))};
 
 		if (poll(&fd, 1, 20000) != 1)
 			die("nothing happens");
@@ -112,7 +118,7 @@ void go_on(void)
 		}
 		if (fd.revents & (POLLIN | POLLHUP | POLLERR) && open)
 			open = receive_some();
-		if (fd.revents & POLLOUT && busy.sent < busy.total)
+		if (fd.revents & POLLOUT && may_send())
 			send_some();
 		if (busy.pace && busy.sent % CHUNK < 4096)
 			usleep(busy.pace);

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #define CHUNK 65536u
+#define AHEAD (4u << 20)
 
 struct busy {
 	const char *program;
