@@ -90,6 +90,7 @@ static void hear_hello(struct seek *seek, struct incoming *in)
 		return;
 	}
 	seek->peer = in->from;
+	seek->peer_token = in->message.reply;
 	error = mailbox_need();
 	if (!error)
 		error = take_end(seek, NULL);
@@ -155,6 +156,7 @@ static void hear_open(struct seek *seek, struct incoming *in)
 		return;
 	}
 	seek->peer = in->from;
+	seek->peer_token = in->message.reply;
 	seek->peer_end = in->message.end;
 	seek->peer_cookie = in->message.cookie;
 	error = take_end(seek, in);

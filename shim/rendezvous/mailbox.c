@@ -11,10 +11,16 @@
  * else can pretend to have sent from there. Anybody may send anything to us: a datagram is first looked at without its
  * descriptors; they are received only when somebody waits for just this message, at most FDS_MAX of them. The
  * kernel drops what is not received.
+ *
+ * Dropping a descriptor may take its time (a socket that lingers), and is done by whoever receives. So the kernel itself lets
+ * nothing into a mailbox that does not carry its token, and drops it while the sender still waits. The token is told to whom
+ * HELLO or OPEN goes. A connection's name takes what comes: its holder takes four messages a step at most.
  */
 #include "shim/rendezvous/private.h"
 
+#include <endian.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -27,6 +33,7 @@ static const char connection_prefix[PREFIX_LENGTH] = "\0notnets1/c/";
 
 static int mailbox_fd = -1;
 static struct mailbox_id own_id;
+static uint64_t own_token;
 
 int hold(int *holder, int fd)
 {
@@ -102,11 +109,35 @@ static bool parse_mailbox(const struct sockaddr_un *name, socklen_t length, stru
 	return true;
 }
 
+/* Where the kernel or a policy refuses it, what is not wanted is dropped by us. The filter reads words as the network orders them. */
+static void let_only_token_in(int fd)
+{
+	enum { AT = offsetof(struct message, token) };
+	uint32_t halves[2];
+	int one = 1;
+
+	memcpy(halves, &own_token, sizeof(halves));
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, AT), /* out of bounds: dropped */
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, be32toh(halves[0]), 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, AT + 4),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, be32toh(halves[1]), 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+	struct sock_fprog program = { sizeof(filter) / sizeof(*filter), filter };
+
+	sys_call5(SYS_setsockopt, fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+	sys_call5(SYS_setsockopt, fd, SOL_SOCKET, SO_LOCK_FILTER, &one, sizeof(one));
+}
+
 static int bound_socket(int *holder, const struct sockaddr_un *name, socklen_t length)
 {
 	int one = 1;
 	int fd = (int)sys_call3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
+	if (fd >= 0 && holder == &mailbox_fd)
+		let_only_token_in(fd); /* before it has a name */
 	if (fd >= 0) {
 		long error = sys_call3(SYS_bind, fd, name, length);
 
@@ -128,9 +159,16 @@ int mailbox_need(void)
 	if (mailbox_fd >= 0)
 		return 0;
 	error = random_bytes(&own_id, sizeof(own_id));
+	if (!error)
+		error = random_bytes(&own_token, sizeof(own_token));
 	if (error)
 		return error;
 	return bound_socket(&mailbox_fd, &name, make_name(&name, mailbox_prefix, &own_id, sizeof(own_id)));
+}
+
+uint64_t mailbox_token(void)
+{
+	return own_token;
 }
 
 bool mailbox_exists(void)

@@ -52,7 +52,7 @@ enum message_type { MESSAGE_KNOCK = 1, MESSAGE_HELLO, MESSAGE_OPEN, MESSAGE_ACCE
 
 #define MESSAGE_MAGIC 0x315a5652544f4e4eull /* "NNOTRVZ1" */
 #ifndef MESSAGE_MAJOR /* a test builds a library with another */
-#define MESSAGE_MAJOR 2u
+#define MESSAGE_MAJOR 3u
 #endif
 
 #define MESSAGE_HAS_MEMORY 1u /* region and board are attached */
@@ -64,6 +64,8 @@ struct message {
 	uint16_t major;
 	uint16_t type;
 	uint32_t flags;
+	uint64_t token;         /* into a mailbox: its token */
+	uint64_t reply;         /* HELLO, OPEN: that of the sender's, for the answer */
 	struct tuple tuple;
 	uint32_t end;           /* OPEN, ACCEPT: the sender's end block ... */
 	uint64_t cookie;        /* ... and what it is marked with */
@@ -72,7 +74,7 @@ struct message {
 	uint64_t region_length;
 	uint64_t answers;       /* ACCEPT: cookie of the OPEN */
 };
-_Static_assert(sizeof(struct message) == 96, "wire format");
+_Static_assert(sizeof(struct message) == 112, "wire format");
 
 /* Order of attached descriptors: with MESSAGE_HAS_MEMORY these, then the proof if the message has one. */
 enum { FD_REGION, FD_BOARD, FD_MEMORY_END, FDS_MAX };
@@ -91,6 +93,7 @@ int mailbox_need(void);
 bool mailbox_exists(void);
 int mailbox_socket(void); /* -1: none */
 const struct mailbox_id *mailbox_own(void);
+uint64_t mailbox_token(void);     /* what the kernel lets through into it carries this */
 void mailbox_forget(void); /* in a fork child */
 
 /* A socket bound to the connection's name. The hidden descriptor goes to *holder. -EADDRINUSE... */
@@ -213,6 +216,7 @@ struct seek {
 	int name_fd;       /* the connection's name, hidden */
 	uint64_t named_ns;
 	struct mailbox_id peer;
+	uint64_t peer_token; /* of its mailbox; 0: not known yet */
 	uint64_t peer_inode;
 	struct pair *pair; /* held; NULL */
 	uint32_t own_end;

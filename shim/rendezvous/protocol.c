@@ -110,6 +110,9 @@ static void compose(struct message *message, const struct seek *seek, enum messa
 	message->major = MESSAGE_MAJOR;
 	message->type = (uint16_t)type;
 	message->tuple = seek->tuple;
+	message->token = seek->peer_token;
+	if (type != MESSAGE_KNOCK)
+		message->reply = mailbox_token();
 	if (seek->pair) {
 		message->end = seek->own_end;
 		message->cookie = seek->own_cookie;

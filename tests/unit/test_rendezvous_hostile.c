@@ -5,6 +5,7 @@
  */
 #include "tests/unit/test_rendezvous.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -59,9 +60,11 @@ static void hear(int fd, struct incoming *in)
 	}
 }
 
+static uint64_t token; /* of the mailbox that is spoken to: let the liar have learned it */
+
 static struct message speak(enum message_type type, const struct tuple *tuple)
 {
-	return (struct message){ .magic = MESSAGE_MAGIC, .major = MESSAGE_MAJOR, .type = (uint16_t)type, .tuple = *tuple,
+	return (struct message){ .magic = MESSAGE_MAGIC, .major = MESSAGE_MAJOR, .type = (uint16_t)type, .tuple = *tuple, .token = token,
 		.end = 1, .cookie = 1, .memory = 1 };
 }
 
@@ -170,6 +173,7 @@ static void test_relayed_open(void **state)
 	(void)state;
 	assert_int_equal(mailbox_need(), 0);
 	acceptor = *mailbox_own();
+	token = mailbox_token();
 	connector = host_fork();
 	if (connector == 0) {
 		int proof, name;
@@ -240,6 +244,29 @@ static void send_rubbish(const struct mailbox_id *to, const void *data, size_t s
 	close(from);
 }
 
+/* What no token vouches for is gone when its sender's call returns, with the descriptors it carried: nobody waits for their
+ * release in our process. */
+static void test_strangers_are_dropped_at_the_door(void **state)
+{
+	struct message message = { .magic = MESSAGE_MAGIC, .major = MESSAGE_MAJOR, .type = MESSAGE_OPEN };
+	char byte;
+
+	(void)state;
+	assert_int_equal(mailbox_need(), 0);
+	for (unsigned known = 0; known < 2; known++) {
+		int ends[2];
+
+		assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+		message.token = known ? mailbox_token() : mailbox_token() ^ (1ull << 40);
+		send_rubbish(mailbox_own(), &message, sizeof(message), ends[1], 1);
+		send_rubbish(mailbox_own(), &message, 20, ends[1], known ? 0 : 1);
+		close(ends[1]);
+		assert_int_equal(read(ends[0], &byte, 1), known ? -1 : 0); /* there is still somebody who may write, or nobody */
+		close(ends[0]);
+	}
+	mailbox_forget();
+}
+
 /* Rubbish in the acceptor's mailbox while it waits for OPEN. */
 static void test_flood(void **state)
 {
@@ -257,6 +284,7 @@ static void test_flood(void **state)
 	(void)state;
 	assert_int_equal(mailbox_need(), 0);
 	acceptor = *mailbox_own();
+	token = mailbox_token();
 	connector = host_fork();
 	if (connector == 0) {
 		stream = host_stream(host_connect(&to, length), true);
@@ -335,6 +363,7 @@ static void test_too_many_refusals(void **state)
 	host_call(connector);
 	host_call(acceptor);
 	tuple_of(acceptor, &tuple);
+	token = mailbox_token();
 	message = speak(MESSAGE_OPEN, &tuple);
 	for (unsigned i = 0; i < 30 && acceptor->phase == STREAM_SEEKING; i++) {
 		send_patiently(&message, mailbox_own(), &fd, 1);
@@ -372,6 +401,7 @@ static void rubbish_peer(enum rubbish kind, const struct sockaddr_in6 *to, sockl
 	CHILD_CHECK(pair_take(&in.from, true, &pair) == 0);
 	end = arena_end_alloc(pair->shown.arena, 4711);
 	CHILD_CHECK(end >= 0);
+	token = in.message.reply;
 	message = speak(MESSAGE_OPEN, &tuple);
 	message.end = (uint32_t)end;
 	message.cookie = 4711;
@@ -457,6 +487,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_squat_and_replay),
 		cmocka_unit_test(test_relayed_open),
+		cmocka_unit_test(test_strangers_are_dropped_at_the_door),
 		cmocka_unit_test(test_flood),
 		cmocka_unit_test(test_too_many_refusals),
 		cmocka_unit_test(test_rubbish_memory),
