@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "shim/core/clock.h"
 #include "shim/core/process.h"
@@ -301,12 +302,23 @@ static bool concerns_us(const struct pollfd *fds, nfds_t count)
 	return streams;
 }
 
+/* The kernel refuses more entries than there may be descriptors. Short lists are taken to be none of those. */
+static bool is_too_long(nfds_t count)
+{
+	struct rlimit64 limit;
+	return count > FEW && sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit) == 0 && count > limit.rlim_cur;
+}
+
 int nn_poll(struct nn_io *io, struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
 {
 	io->stream = NULL;
 	io->counted = false;
 	if (!concerns_us(fds, count) || (timeout && ((uint64_t)timeout->tv_nsec >= NS_IN_S || timeout->tv_sec < 0)))
 		return NN_RAW;
+	if (is_too_long(count)) {
+		io->result = -EINVAL;
+		return NN_DONE;
+	}
 	struct list list = {.sleep = {.waiter = {.slot = -1}, .undo = undo}, .began = signals_ran()};
 	if (!list_begin(&list, fds, count))
 		return NN_RAW;

@@ -307,6 +307,10 @@ static void poll_at_the_limit(void)
 		CHECK_IS(io.result, 0);
 		CHECK_IS(nn_poll(&io, fds, ENTRIES + 1, &brief, NULL), NN_DONE);
 		CHECK_IS(io.result, -EINVAL);
+		CHECK_IS(call_send(wire.fd[1], "x", 1, 0), 1);
+		CHECK_IS(nn_poll(&io, fds, ENTRIES + 1, &brief, NULL), NN_DONE);
+		CHECK_IS(io.result, -EINVAL); /* ready or not */
+		CHECK_IS(call_recv(wire.fd[0], &byte, 1, 0), 1);
 		CHECK_IS(pthread_create(&thread, NULL, send_late, NULL), 0);
 		CHECK_IS(nn_poll(&io, fds, ENTRIES, &forever, NULL), NN_DONE);
 		CHECK_IS(io.result, used);
