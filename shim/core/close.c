@@ -90,8 +90,12 @@ static void last_close(struct nn_stream *stream, int fd)
 {
 	rendezvous_abandon(stream);
 	bool paid = !stream_is_paired(stream) || tx_pay(stream);
-	if (holders_leave(stream) || atomic_load(&stream->heirs)) {
-		/* Other processes go on with it, or may: then the kernel says good-bye, since they found it on its way back to TCP. */
+	bool others = holders_leave(stream), heirs = atomic_load(&stream->heirs);
+	if (others || heirs) {
+		/* Other processes go on with it, or may: then the kernel says good-bye, since they found it on its way back to TCP. What
+		 * cannot be sent any more none of the heirs can send: no gap for them, rather no connection. */
+		if (!paid && !others)
+			stream_reset(stream);
 		stream->shared_at_close = true;
 		return;
 	}
