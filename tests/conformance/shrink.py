@@ -2,11 +2,13 @@
 """Makes a script that fails as short as it gets: lines are left out, more at a time first, while it still fails on the shim
 and stays a valid script on kernel TCP (delta debugging)."""
 import re
+import time
 
 import script
 
 SECONDS = 2  # longest step of a script that is being tried
 TRIES_BY_CHANCE = 8
+PATIENCE = 60  # seconds for one script: what hangs takes SECONDS each time
 
 
 def tidy(lines):
@@ -45,11 +47,14 @@ class Shrinker:
     def __init__(self, judge, item, chaos):
         self.judge, self.item, self.chaos = judge, item, chaos
         self.known = {}
+        self.end = time.monotonic() + PATIENCE
 
     def fails(self, lines):
         """The verdict if these lines fail by the shim's fault, else None."""
         lines = tidy(lines)
         key = "\n".join(lines)
+        if key not in self.known and time.monotonic() > self.end:
+            return None
         if key not in self.known:
             self.known[key] = self.try_out(lines)
         return self.known[key]
