@@ -70,7 +70,7 @@ class Session:
     def run(self, workload):
         """All rounds of a workload: peer name -> Series."""
         series = {name: Series(workload, peer) for name, peer in self.peers.items()
-                  if peer.family in workload.families}
+                  if peer.family in workload.families and name not in workload.without}
         for index in range(self.rounds):
             order = collections.deque(series.values())
             order.rotate(-index)

@@ -54,6 +54,7 @@ class Workload:
     commands = ()           # programs that must be installed
     built = ()              # programs below build/bench
     counted = False         # the load runs for a number of requests, not for a time: needs a pilot
+    without = ()            # peers that carry nothing of it
     may_stay = False        # connections may be too short to be switched
 
     def missing(self, build):

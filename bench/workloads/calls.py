@@ -12,6 +12,7 @@ class Calls(Workload):
     built = ("calls",)
     families = ("tcp",)
     metrics = (EACH,)
+    without = ("sockmap",)
     may_stay = True
 
     def __init__(self, kind, what):
