@@ -196,10 +196,10 @@ static void direct(uint32_t turn, const struct board_step *step)
 	char *text = text_of(step);
 	struct call *call = call_new(text);
 	pthread_t thread = threads[step->thread];
-	const char *outcome = "ok";
-	if (!strcmp(call->argv[0], "reset"))
+	const char *outcome = "ok", *what = arg(call, 0, "");
+	if (!strcmp(what, "reset"))
 		reset();
-	else if (!strcmp(call->argv[0], "tkill"))
+	else if (!strcmp(what, "tkill"))
 		outcome = pthread_kill(thread, atoi(arg(call, 1, "10"))) ? "failed" : "ok";
 	else
 		outcome = pthread_cancel(thread) ? "failed" : "ok";

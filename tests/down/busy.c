@@ -55,7 +55,9 @@ static void check(const unsigned char *bytes, size_t size)
 {
 	for (size_t i = 0; i < size; i++)
 		if (bytes[i] != byte_at(busy.received + i)) {
-			fprintf(stderr, "busy %d: byte %llu is wrong\n", (int)getpid(), (unsigned long long)(busy.received + i));
+			const uint64_t at = busy.received + i;
+
+			fprintf(stderr, "busy %d: byte %llu is wrong\n", (int)getpid(), (unsigned long long)at);
 			exit(3);
 		}
 	busy.received += size;

@@ -105,8 +105,9 @@ static void visit(const struct sockaddr_in *address, unsigned exchanges)
 
 int main(int argc, char **argv)
 {
+	const char *given = getenv("SEED");
 	const uint64_t seconds = argc > 1 ? strtoul(argv[1], NULL, 10) : 3;
-	unsigned seed = getenv("SEED") ? (unsigned)strtoul(getenv("SEED"), NULL, 10) : 1;
+	unsigned seed = given ? (unsigned)strtoul(given, NULL, 10) : 1;
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t length = sizeof address;
 	int listener = socket(AF_INET, SOCK_STREAM, 0), answers[2];

@@ -115,8 +115,9 @@ static bool wait_in(enum way way, int fd, int set)
 
 int main(int argc, char **argv)
 {
+	const char *given = getenv("SEED");
 	const uint64_t seconds = argc > 1 ? strtoul(argv[1], NULL, 10) : 3;
-	const unsigned seed = getenv("SEED") ? (unsigned)strtoul(getenv("SEED"), NULL, 10) : 1;
+	const unsigned seed = given ? (unsigned)strtoul(given, NULL, 10) : 1;
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t length = sizeof address;
 	const pid_t self = getpid();
