@@ -58,6 +58,8 @@ static bool resets(struct nn_stream *stream, int fd)
 {
 	struct linger linger = {0};
 	socklen_t length = sizeof linger;
+	if (atomic_load(&stream->heirs))
+		return false; /* what lies unread is theirs */
 	if ((atomic_load(&stream->own->tx_flags) & END_FIN) && (peer_tx_flags(stream) & END_FIN))
 		return false; /* both directions have ended: there is nothing left to reset */
 	if (unread(stream, fd)) {
@@ -74,6 +76,8 @@ static void farewell(struct nn_stream *stream, uint64_t flags)
 	if (nn_confined || atomic_exchange(&stream->left, 1))
 		return;
 	atomic_fetch_or(&stream->own->rx_flags, END_DONE);
+	if (atomic_load(&stream->heirs))
+		return; /* they found it on its way back to TCP, and may go on: when it ends the kernel says */
 	if ((flags & END_RESET) && (atomic_load(&stream->own->tx_flags) & END_FIN))
 		flags |= END_RESET_LATE;
 	say(stream, END_FIN | END_CLOSED | flags);
@@ -90,20 +94,15 @@ static void last_close(struct nn_stream *stream, int fd)
 {
 	rendezvous_abandon(stream);
 	bool paid = !stream_is_paired(stream) || tx_pay(stream);
-	bool others = holders_leave(stream), heirs = atomic_load(&stream->heirs);
-	if (others || heirs) {
-		/* Other processes go on with it, or may: then the kernel says good-bye, since they found it on its way back to TCP. What
-		 * cannot be sent any more none of the heirs can send: no gap for them, rather no connection. */
-		if (!paid && !others)
-			stream_reset(stream);
-		stream->shared_at_close = true;
-		return;
-	}
-	if (!stream_is_paired(stream))
-		return;
+	stream->shared_at_close = holders_leave(stream);
+	if (stream->shared_at_close || !stream_is_paired(stream))
+		return; /* other processes go on with it */
 	if (!paid) {
 		nn_log(LOG_WARNING, "the kernel did not take what the peer had not read in time; resetting the connection, fd", fd);
-		linger_no_time(fd);
+		if (atomic_load(&stream->heirs))
+			stream_reset(stream); /* they cannot send it: no gap for them, rather no connection */
+		else
+			linger_no_time(fd);
 	}
 	/* A call in progress in another thread keeps the socket open, here as in the kernel: the last to leave says it. */
 	if (atomic_load(&stream->users) > 2)
@@ -221,7 +220,7 @@ void nn_appeared(int fd)
 	nn_log(LOG_DEBUG, "closed behind our back:", fd);
 	struct nn_stream *stream = stream_get(fd);
 	if (stream && stream_is_paired(stream) && atomic_load(&stream->fds) == 1)
-		atomic_store(&stream->kernel_hup, 1); /* and do not touch the newcomer's socket options */
+		atomic_fetch_or(&stream->kernel_hup, HUP_END); /* and do not touch the newcomer's socket options */
 	if (stream) {
 		fd_clear(fd);
 		if (atomic_fetch_sub(&stream->fds, 1) == 1) {

@@ -256,14 +256,16 @@ static void one_of_two_closed_unseen(void)
 }
 
 /* Slots are used again, end blocks and rings with them. */
-static void many_one_after_another(void)
+static void many_end(int count, bool passed)
 {
 	set_up();
 	wire_close(&wire);
-	for (int i = 0; i < 2000; i++) {
+	for (int i = 0; i < count; i++) {
 		wire_open(&wire, &peers);
 		at[0] = at[1] = 0;
 		both_ways();
+		if (passed)
+			nn_passing(wire.fd[i & 1]);
 		wire_close(&wire);
 	}
 	lease_sweep();
@@ -275,6 +277,17 @@ static void many_one_after_another(void)
 		CHECK_IS(stats.rings, 0);
 		CHECK_IS(stats.ends, 0);
 	}
+}
+
+static void many_one_after_another(void)
+{
+	many_end(2000, false);
+}
+
+/* Who has them then has nothing of ours. */
+static void many_passed_away(void)
+{
+	many_end(200, true);
 }
 
 static void ranges(void)
@@ -418,6 +431,7 @@ CORE_TEST(number_changes_under_a_send_after_shutdown, 10)
 CORE_TEST(fork_under_a_call_on_a_closed_number, 10)
 CORE_TEST(one_of_two_closed_unseen, 10)
 CORE_TEST(many_one_after_another, 60)
+CORE_TEST(many_passed_away, 10)
 CORE_TEST(ranges, 10)
 CORE_TEST(hidden_makes_room, 10)
 CORE_TEST(listeners, 10)
@@ -438,6 +452,7 @@ int main(void)
 		cmocka_unit_test(test_fork_under_a_call_on_a_closed_number),
 		cmocka_unit_test(test_one_of_two_closed_unseen),
 		cmocka_unit_test(test_many_one_after_another),
+		cmocka_unit_test(test_many_passed_away),
 		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_hidden_makes_room),
 		cmocka_unit_test(test_listeners),
