@@ -131,12 +131,12 @@ static void let_only_token_in(int fd)
 	sys_call5(SYS_setsockopt, fd, SOL_SOCKET, SO_LOCK_FILTER, &one, sizeof(one));
 }
 
-static int bound_socket(int *holder, const struct sockaddr_un *name, socklen_t length)
+static int bound_socket(int *holder, const struct sockaddr_un *name, socklen_t length, bool guarded)
 {
 	int one = 1;
 	int fd = (int)sys_call3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-	if (fd >= 0 && holder == &mailbox_fd)
+	if (fd >= 0 && guarded)
 		let_only_token_in(fd); /* before it has a name */
 	if (fd >= 0) {
 		long error = sys_call3(SYS_bind, fd, name, length);
@@ -163,7 +163,7 @@ int mailbox_need(void)
 		error = random_bytes(&own_token, sizeof(own_token));
 	if (error)
 		return error;
-	return bound_socket(&mailbox_fd, &name, make_name(&name, mailbox_prefix, &own_id, sizeof(own_id)));
+	return bound_socket(&mailbox_fd, &name, make_name(&name, mailbox_prefix, &own_id, sizeof(own_id)), true);
 }
 
 uint64_t mailbox_token(void)
@@ -195,7 +195,7 @@ int mailbox_name_take(int *holder, const struct tuple *tuple)
 {
 	struct sockaddr_un name;
 
-	return bound_socket(holder, &name, make_name(&name, connection_prefix, tuple, sizeof(*tuple)));
+	return bound_socket(holder, &name, make_name(&name, connection_prefix, tuple, sizeof(*tuple)), false);
 }
 
 int mailbox_send(const struct message *message, const struct mailbox_id *to, const int *fds, unsigned count, uint32_t uid)
