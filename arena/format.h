@@ -97,7 +97,7 @@ struct board {
 #define END_FIN 1ull    /* no byte follows the tail: the sender has shut this direction down */
 #define END_CLOSED 2ull /* the sender has let go of the whole conversation (implies END_FIN) */
 #define END_RESET 4ull  /* it let go with unread bytes: the conversation was reset */
-#define END_FINAL 8ull  /* the current segment is outside and the last one */
+#define END_FINAL 8ull  /* the current segment, or the one about to be published, is outside and the last one */
 #define END_RESET_LATE 16ull /* END_RESET came after END_FIN had been said alone */
 
 /* rx_flags */
@@ -133,10 +133,11 @@ struct end_block {
 	_Atomic uint64_t frozen;    /* with END_WANT_OUTSIDE: bytes received */
 	_Atomic uint64_t attach[2]; /* 8 x 16 bits: 1 + board slot to wake for anything here, 0 = none */
 	uint64_t reserved3[3];
-	/* Line 4: of no interest to the peer. Locks of the processes and threads that share this end. */
+	/* Line 4: of no interest to the peer, but to all processes and threads that share this end. */
 	alignas(ARENA_LINE) _Atomic uint32_t tx_lock;
 	_Atomic uint32_t rx_lock;
-	uint64_t reserved4[7];
+	_Atomic uint32_t error; /* that the application has not heard of, 0: none */
+	uint32_t reserved4[13];
 	/* Lines 5 to 7: guard. */
 	alignas(ARENA_LINE) uint64_t guard[24];
 };
@@ -182,6 +183,7 @@ ARENA_ASSERT_AT(struct end_block, rx_flags, 200);
 ARENA_ASSERT_AT(struct end_block, frozen, 208);
 ARENA_ASSERT_AT(struct end_block, attach, 216);
 ARENA_ASSERT_AT(struct end_block, tx_lock, 256);
+ARENA_ASSERT_AT(struct end_block, error, 264);
 ARENA_ASSERT_AT(struct region, activity_top, 128);
 ARENA_ASSERT_AT(struct region, activity, 4096);
 ARENA_ASSERT_AT(struct region, ends, 20480);

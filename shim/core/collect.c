@@ -20,6 +20,8 @@ static uint32_t kernel_readiness(struct nn_stream *stream, const struct readines
 	struct timespec limit = none;
 	if (sys_call5(SYS_ppoll, &fd, 1, &limit, NULL, 8) <= 0)
 		return 0;
+	if ((fd.revents & POLLERR) && stream_told_again(stream))
+		fd.revents &= ~POLLERR;
 	if (fd.revents)
 		atomic_store(&stream->kernel_news, 1);
 	return (uint32_t)(unsigned short)fd.revents & (ask | POLLERR | POLLHUP);
@@ -270,14 +272,12 @@ int set_sift(struct nn_set *set, struct epoll_event *events, int count, bool *ou
 		uint32_t what = events[i].events;
 		active_heat(set, reg);
 		atomic_fetch_or(&stream->kernel_news, what);
-		bool knew = atomic_load(&stream->kernel_hup) || (peer_tx_flags(stream) & END_FIN);
-		bool had_error = atomic_load(&stream->error) || (peer_tx_flags(stream) & END_RESET);
 		if (what & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 			stream_look(stream, what);
 		/* An edge for the application, unless memory had told it already. */
 		if (!stream->rx_ring && (what & EPOLLIN))
 			atomic_fetch_add(&stream->kernel_in, 1);
-		if ((what & EPOLLPRI) || (!knew && atomic_load(&stream->kernel_hup)) || (!had_error && atomic_load(&stream->error)))
+		if (what & EPOLLPRI)
 			atomic_fetch_add(&stream->kernel_end, 1);
 		if (!tx_taken(stream) && (what & EPOLLOUT) && !atomic_exchange(&stream->expect_out, 0))
 			atomic_fetch_add(&stream->kernel_out, 1);

@@ -37,8 +37,7 @@ static long send_file(int out, int in, off_t *offset, size_t count)
 		struct nn_io io;
 		long sent;
 		if (nn_send(&io, out, &iov, 1, 0) == NN_RAW) {
-			sent = sys_call6(SYS_sendto, out, buffer, got, 0, NULL, 0);
-			nn_raw_done(&io, sent);
+			sent = nn_raw_done(&io, sys_call6(SYS_sendto, out, buffer, got, 0, NULL, 0));
 		} else {
 			sent = io.result;
 		}

@@ -65,6 +65,13 @@ static bool room_for_managed(struct nn_set *set)
 	return true;
 }
 
+/* The kernel's item of a registration whose number is closed, while a duplicate lives on, cannot be changed any more; and under the number
+ * there may be another's. */
+static bool changeable(const struct nn_reg *reg)
+{
+	return stream_is_at(stream_at(reg->stream), reg->fd);
+}
+
 bool reg_manage(struct nn_reg *reg)
 {
 	struct nn_stream *stream = stream_at(reg->stream);
@@ -74,10 +81,11 @@ bool reg_manage(struct nn_reg *reg)
 		atomic_fetch_or(&stream->kernel_news, EPOLLIN | EPOLLOUT);
 		active_heat(set, reg);
 		lock_drop(&set->lock, lock);
-		kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, managed_events(stream), key_of(reg_index(reg)));
+		if (changeable(reg))
+			kernel_ctl(set, EPOLL_CTL_MOD, reg->fd, managed_events(stream), key_of(reg_index(reg)));
 		return true;
 	}
-	bool done = set_gets_bell(set) && room_for_managed(set) && (set->blind || waiter_attach(&set->waiter, stream->own));
+	bool done = changeable(reg) && set_gets_bell(set) && room_for_managed(set) && (set->blind || waiter_attach(&set->waiter, stream->own));
 	if (done) {
 		reg->managed = reg->fresh = true;
 		reg->place = set->managed_count;
@@ -110,8 +118,7 @@ bool epoll_stream_can_move(struct nn_stream *stream)
 	enum lock_outcome lock = lock_take(&table_lock, nn_self());
 	for (uint32_t at = atomic_load(&stream->regs); at && can; at = reg_at(at - 1)->next) {
 		struct nn_reg *reg = reg_at(at - 1);
-		/* A registration whose number is closed (a duplicate lives on) cannot be changed any more. */
-		can = fd_entry(reg->fd) == ((uint32_t)NN_STREAM << NN_KIND_SHIFT | stream->index) && reg_manage(reg);
+		can = changeable(reg) && reg_manage(reg);
 	}
 	lock_drop(&table_lock, lock);
 	return can && lock == LOCK_TAKEN;
@@ -242,7 +249,7 @@ long nn_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 		outcome = sys_call4(SYS_epoll_ctl, epfd, op, fd, &ours);
 	} else if (stream && event && adds && (event->events & EPOLLONESHOT) && phase != STREAM_ALONE && lock == LOCK_TAKEN) {
 		outcome = ctl_oneshot(set, stream, op, fd, event, &described);
-	} else if (stream && event && op == EPOLL_CTL_ADD && (event->events & EPOLLEXCLUSIVE)) {
+	} else if (stream && event && op == EPOLL_CTL_ADD && (event->events & EPOLLEXCLUSIVE) && phase != STREAM_ALONE) {
 		struct epoll_event plain = {.events = event->events & ~EPOLLEXCLUSIVE, .data = event->data};
 		outcome = sys_call4(SYS_epoll_ctl, epfd, op, fd, &plain);
 	} else {

@@ -15,6 +15,7 @@
 #define LOOK_TICKS 150000u   /* at most so long without a look into the kernel while memory keeps us busy ... */
 #define LOOK_COLLECTIONS 64u /* ... or so many collections */
 #define SPIN_LOOK_NS 5000u   /* while spinning */
+#define LOOKS 8              /* at most, at once */
 
 #define QUICK_LOOKS 24       /* before spinning with all its bookkeeping */
 
@@ -32,18 +33,35 @@ static long kernel_look(struct nn_set *set, struct epoll_event *events, int max,
 {
 	set->looked = cpu_ticks();
 	set->hurried = 0;
-	struct timespec limit = {0, 0};
-	long count = sys_call6(SYS_epoll_pwait2, set->epfd, events, max, &limit, NULL, 8);
-	if (count == -ENOSYS)
-		count = sys_call6(SYS_epoll_pwait, set->epfd, events, max, 0, NULL, 8);
-	if (count <= 0)
-		return count;
-	bool taken = false;
-	count = set_sift(set, events, (int)count, &taken);
+	bool taken = false, full;
+	long count;
+	int looks = 0;
+	/* Once more where edges of ours took all the places. */
+	do {
+		struct timespec limit = {0, 0};
+		count = sys_call6(SYS_epoll_pwait2, set->epfd, events, max, &limit, NULL, 8);
+		if (count == -ENOSYS)
+			count = sys_call6(SYS_epoll_pwait, set->epfd, events, max, 0, NULL, 8);
+		full = count == max;
+		if (count > 0)
+			count = set_sift(set, events, (int)count, &taken);
+	} while (full && !count && ++looks < LOOKS);
 	if (taken && !set->exposed && atomic_load(&set->sleepers))
 		waiter_falls_asleep(&set->waiter);
 	*ours |= taken;
 	return count;
+}
+
+/* Goes on with a look that found `known` and had no places for more; there are `count` events by now. What is ready by level comes once more
+ * behind all others. Returns how many more there are. */
+static long kernel_look_on(struct nn_set *set, struct epoll_event *events, long known, long count, int max, bool *ours)
+{
+	long more = kernel_look(set, events + count, max - (int)count, ours);
+	for (long i = 0; i < more; i++)
+		for (long k = 0; k < known; k++)
+			if (events[count + i].data.u64 == events[k].data.u64)
+				return i;
+	return more > 0 ? more : 0;
 }
 
 /* A thread leaves the set's sleepers. The last one out takes the set's mark away, but no mark that another has made since; else the next
@@ -78,7 +96,7 @@ static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events,
 	if (managed)
 		*ours |= waiter_falls_asleep(&set->waiter);
 	long count = set_collect(set, events, max, unsure); /* W2 */
-	*ours &= count == max;
+	*ours &= count > 0;
 	*looked = count;
 	if (!count && !*unsure) {
 		if (set->blind && managed && left > BLIND_NS)
@@ -109,8 +127,8 @@ static uint64_t deadline_of(const struct timespec *timeout)
 	return nn_now_ns() + (uint64_t)timeout->tv_sec * NS_IN_S + (uint64_t)timeout->tv_nsec;
 }
 
-/* Spins. Returns events found, or -EINTR. */
-static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max, bool *unsure, bool *ours)
+/* Spins. Returns events found, or -EINTR. *looked: they are memory's. */
+static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max, bool *unsure, bool *ours, bool *looked)
 {
 	struct nn_set *set = whole->set;
 	struct spin spin;
@@ -121,18 +139,20 @@ static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max
 		cpu_relax();
 		count = set_collect(set, events, max, unsure);
 	}
-	*ours &= count == max; /* else all that it might be of is collected, and must not be once more */
+	*ours &= count > 0;
+	*looked = true;
 	if (count)
 		return count;
 	waiter_take(&whole->spinner, nn_self());
 	if (spin_begin(&spin, &whole->spinner, &set->spin_history, whole->began)) {
-		uint64_t looked = nn_now_ns();
+		uint64_t looked_at = nn_now_ns();
 		while (!count && spin_turn(&spin)) {
 			count = set_collect(set, events, max, unsure);
-			*ours &= count == max; /* else all that it might be of is collected */
-			if (!count && set->items && nn_now_ns() - looked > SPIN_LOOK_NS) {
+			*ours &= count > 0;
+			if (!count && set->items && nn_now_ns() - looked_at > SPIN_LOOK_NS) {
 				count = kernel_look(set, events, max, ours);
-				looked = nn_now_ns();
+				looked_at = nn_now_ns();
+				*looked = !count;
 			}
 		}
 		if (signals_end_poll(spin_end(&spin, count > 0)))
@@ -143,19 +163,23 @@ static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max
 }
 
 /*
- * The end of a wait that has `count` events, or failed. `ours`: it took an edge of ours from the kernel after its last look at memory, perhaps
+ * The end of a wait that has `count` events, or failed. `ours`: it took an edge of ours from the kernel since memory last had nothing, perhaps
  * that of news for which nobody will ring a second time. So it looks now, unless events from memory are among the `count` already
- * (`looked`: the same would come twice); and where that may not show all, wakes another sleeper.
+ * (`looked`: the same would come twice); and where there are some, wakes another sleeper, for what it had no place for, and for what
+ * stays ready by level: the kernel does the same.
  */
 static long done(struct nn_set *set, struct epoll_event *events, int max, long count, bool ours, bool looked)
 {
-	bool unsure;
+	bool unsure, more = looked || count < 0;
 	if (ours && !set->exposed && atomic_load(&set->sleepers))
 		waiter_settle(&set->waiter); /* they sleep on it now */
-	if (ours && !looked && count >= 0 && count < max)
-		count += set_collect(set, events + count, max - (int)count, &unsure);
+	if (ours && !looked && count >= 0 && count < max) {
+		int found = set_collect(set, events + count, max - (int)count, &unsure);
+		count += found;
+		more |= found > 0;
+	}
 	set_settle_bell(set);
-	if (ours && (looked || count == max || count < 0) && atomic_load(&set->sleepers))
+	if (ours && (more || count == max) && atomic_load(&set->sleepers))
 		waiter_ring_own(&set->waiter);
 	return count;
 }
@@ -171,14 +195,18 @@ static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uin
 	bool ours = false;
 	for (;;) {
 		bool unsure = false;
-		/* The kernel's items get their turn now and then, and some of the places; first, as what it says of a stream counts below. */
+		/* The kernel's items get their turn now and then, and some of the places, which are all where memory has little; first, as what
+		 * it says of a stream counts below. */
 		bool turn = set->managed_count && (++set->hurried > LOOK_COLLECTIONS || cpu_ticks() - set->looked > LOOK_TICKS);
-		long looked_at = turn ? kernel_look(set, events, (max + 3) / 4, &ours) : 0;
+		const long some = (max + 3) / 4;
+		long looked_at = turn ? kernel_look(set, events, (int)some, &ours) : 0;
 		long count = looked_at > 0 ? looked_at : 0;
 		int places = max - (int)count;
 		int found = places ? set_collect(set, events + count, places, &unsure) : 0;
-		ours = found == places; /* then there may be more; else all is collected */
+		ours = found == places || (ours && found);
 		count += found;
+		if (looked_at == some && count < max)
+			count += kernel_look_on(set, events, looked_at, count, max, &ours);
 		if (count)
 			return done(set, events, max, count, ours, true);
 		if (deadline == 0 && !unsure) {
@@ -187,14 +215,14 @@ static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uin
 			/* Only our own news: it may have made a stream ready. */
 			return done(set, events, max, count, ours || set->exposed, false);
 		}
-		count = spin_in(&whole, events, max, &unsure, &ours);
+		bool looked = false;
+		count = spin_in(&whole, events, max, &unsure, &ours, &looked);
 		if (count)
-			return done(set, events, max, count, ours, false);
+			return done(set, events, max, count, ours, looked);
 		uint64_t now = deadline == UINT64_MAX ? 0 : nn_now_ns();
 		bool late = deadline <= now;
 		uint64_t left = deadline == UINT64_MAX ? UINT64_MAX : late ? 0 : deadline - now;
 		set_settle_bell(set);
-		bool looked;
 		count = sleep_in_kernel(&whole, events, max, left, mask, &unsure, &ours, &looked);
 		if (count)
 			return done(set, events, max, count, ours, looked);

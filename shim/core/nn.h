@@ -110,8 +110,8 @@ int nn_sendmsg(struct nn_io *io, int fd, const struct msghdr *msg, int flags);
 int nn_sendfile(struct nn_io *io, int out, int in, off_t *offset, size_t count);
 int nn_splice(struct nn_io *io, int in, off_t *in_offset, int out, off_t *out_offset, size_t count, unsigned flags);
 
-/* NN_RAW: the real call has been made; `outcome` is its return value or -errno. */
-void nn_raw_done(struct nn_io *io, long outcome);
+/* NN_RAW: the real call has been made; `outcome` is its return value or -errno. Returns what the application gets for it. */
+long nn_raw_done(struct nn_io *io, long outcome);
 
 /* ioctl FIONREAD / SIOCOUTQ / SIOCOUTQNSD. NN_DONE: *value set. */
 int nn_inq(struct nn_io *io, int fd, int *value);

@@ -111,6 +111,7 @@ int nn_getsockopt(struct nn_io *io, int fd, int level, int option, void *value, 
 		return NN_RAW;
 	int outcome = NN_RAW;
 	if (level == SOL_SOCKET && option == SO_ERROR && value && length && *length) {
+		stream_told_again(stream);
 		int error = stream_is_paired(stream) ? stream_take_error(stream) : 0;
 		if (error) {
 			socklen_t bytes = *length < sizeof error ? *length : sizeof error;

@@ -113,6 +113,24 @@ static void undo(struct sleep *sleep)
 	list_end((struct list *)sleep);
 }
 
+/* Only the kernel knows of the end of a peer that died without a word: asked of it whenever it is asked anything, and now and then for
+ * this alone, for one who polls while memory keeps him busy. Asleep, this wakes us. */
+static short ask_for_end(struct list *list, struct nn_stream *stream, bool sleeping)
+{
+	if (!stream_is_paired(stream) || atomic_load(&stream->kernel_hup))
+		return 0;
+	bool deaf = stream_shut_rx(stream); /* then the kernel says so of us, and there is no telling the peer's end from it */
+	bool due = stream_look_due(stream);
+	if (deaf && (due || sleeping)) {
+		stream_look(stream, 0);
+	} else if (due && !sleeping) {
+		atomic_store_explicit(&stream->looked, cpu_ticks(), memory_order_relaxed);
+		list->others = true;
+	}
+	list->deaf |= sleeping && deaf;
+	return deaf ? 0 : POLLRDHUP;
+}
+
 /* What memory says; and what remains to be asked. Returns how many are ready. */
 static long look(struct list *list, bool sleeping)
 {
@@ -127,20 +145,12 @@ static long look(struct list *list, bool sleeping)
 			continue;
 		if (stream_due(stream))
 			list->unsure |= !stream_service(stream);
+		short end = ask_for_end(list, stream, sleeping);
 		struct readiness state = stream_readiness(stream);
 		fd->revents = (short)(state.ready & ((uint32_t)fd->events | POLLERR | POLLHUP));
-		list->asked[i].events = (short)((uint32_t)fd->events & state.ask);
+		list->asked[i].events = (short)((uint32_t)fd->events & state.ask) | end;
 		if (sleeping && stream->tx_replaying)
 			list->asked[i].events |= POLLOUT;
-		/* Asleep, the kernel's FIN must wake us even if nobody asked for RDHUP; after our own shutdown it makes no difference there. */
-		if (sleeping && stream_is_paired(stream) && !atomic_load(&stream->kernel_hup)) {
-			if (stream_shut_rx(stream)) {
-				list->deaf = true;
-				stream_look(stream, 0);
-			} else {
-				list->asked[i].events |= POLLRDHUP;
-			}
-		}
 		list->others |= (uint32_t)fd->events & state.ask & ~(uint32_t)POLLPRI;
 		/* HUP, which nobody need ask for: with our FIN sent, the kernel knows whether the peer's has come by TCP. */
 		if ((state.ask & POLLRDHUP) && stream_is_paired(stream) && (atomic_load(&stream->own->tx_flags) & END_FIN))
@@ -160,6 +170,8 @@ static long merge(struct list *list)
 		short answer = list->asked[i].revents;
 		if (stream && stream_is_paired(stream) && (answer & (POLLRDHUP | POLLHUP | POLLERR)) && !atomic_load(&stream->kernel_hup))
 			stream_look(stream, (uint32_t)answer);
+		if (stream && (answer & POLLERR) && stream_told_again(stream))
+			answer &= ~POLLERR;
 		if (stream && stream->tx_replaying)
 			answer &= ~(short)READY_OUT; /* that room is for what is sent again */
 		fd->revents |= (short)(answer & (fd->events | POLLERR | POLLHUP | POLLNVAL));
@@ -306,7 +318,7 @@ static bool concerns_us(const struct pollfd *fds, nfds_t count)
 static bool is_too_long(nfds_t count)
 {
 	struct rlimit64 limit;
-	return count > FEW && sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit) == 0 && count > limit.rlim_cur;
+	return count > FEW && !nn_confined && sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit) == 0 && count > limit.rlim_cur;
 }
 
 int nn_poll(struct nn_io *io, struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)

@@ -99,12 +99,14 @@ static long tcp_read(struct nn_stream *stream, struct cursor *to, struct wish wi
 				continue; /* came in just now */
 			if (outcome == -EAGAIN)
 				return PULL_NOTHING;
+			if (outcome == -ECONNRESET && stream_reset_told(stream))
+				return PULL_END;
 			stream_error_told(stream, outcome);
 			if (outcome == 0) {
 				stream_look(stream, 0);
 				/* Bytes that a known next segment says went before it, and the kernel has none left: lost with a
 				 * reset, else a lie. */
-				if (rx_segment_end(stream) != UINT64_MAX && !atomic_load(&stream->error) && !stream_reset_told(stream))
+				if (rx_segment_end(stream) != UINT64_MAX && !stream_error(stream) && !stream_reset_told(stream))
 					rx_spoil(stream);
 				return PULL_END;
 			}
@@ -133,25 +135,32 @@ static bool drained(struct nn_stream *stream)
 	       atomic_load(&stream->peer->tail) == atomic_load_explicit(&stream->own->head, memory_order_relaxed);
 }
 
-static long peek_kernel(struct nn_stream *stream, struct cursor *to, uint64_t limit)
+/* What the kernel holds behind the `before` bytes that are peeked at already, and lie where `whole` begins: they come again. */
+static long peek_kernel(struct nn_stream *stream, struct cursor whole, uint64_t before, struct cursor *to, uint64_t limit, bool discard)
 {
 	int held = 0;
-	uint64_t before = peer_epoch(stream);
-	if (stream->rx_skip || sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held) < 0 || !held || peer_epoch(stream) != before)
+	uint64_t epoch = peer_epoch(stream);
+	if (stream->rx_skip || sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held) < 0 || (uint64_t)held <= before || peer_epoch(stream) != epoch)
 		return 0;
-	if (limit > (uint64_t)held)
-		limit = (uint64_t)held;
+	if (limit > (uint64_t)held - before)
+		limit = (uint64_t)held - before;
 	struct iovec pieces[64];
-	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)cursor_vector(to, pieces, 64, limit)};
-	long got = sys_call3(SYS_recvmsg, stream->fd, &message, MSG_PEEK | MSG_DONTWAIT);
-	if (got <= 0)
+	int first = before ? cursor_vector(&whole, pieces, 32, before) : 0;
+	uint64_t again = 0;
+	for (int i = 0; i < first; i++)
+		again += pieces[i].iov_len;
+	if (again != before)
+		return 0; /* in too many pieces */
+	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)(first + cursor_vector(to, pieces + first, 32, limit))};
+	long got = sys_call3(SYS_recvmsg, stream->fd, &message, MSG_PEEK | MSG_DONTWAIT | (discard ? MSG_TRUNC : 0));
+	if (got <= (long)before)
 		return 0;
-	cursor_skip(to, (size_t)got);
-	return got;
+	cursor_skip(to, (uint64_t)got - before);
+	return got - (long)before;
 }
 
-/* More to peek at behind the current segment: what lies in the segments that follow it without a gap. */
-static long peek_further(struct nn_stream *stream, struct cursor *to)
+/* More to peek at behind the `got` bytes of the current segment: what lies in the segments that follow it without a gap. */
+static long peek_further(struct nn_stream *stream, struct cursor whole, uint64_t got, struct cursor *to, bool discard)
 {
 	uint64_t newest = peer_epoch(stream), tail = atomic_load(&stream->peer->tail);
 	long total = 0;
@@ -162,9 +171,10 @@ static long peek_further(struct nn_stream *stream, struct cursor *to)
 		uint64_t end = epoch == newest ? tail : atomic_load(&stream->peer->segments[(epoch + 1) % END_SEGMENTS].start);
 		unsigned log2 = (unsigned)(where & SEGMENT_LOG2_MASK);
 		uint64_t offset = where & ~(uint64_t)SEGMENT_LOG2_MASK;
-		if (where == SEGMENT_OUTSIDE && stream->rx_ring && !kernel) {
-			/* All that the kernel holds comes after our ring, up to where the next segment was known to begin. */
-			long more = peek_kernel(stream, to, epoch == newest ? UINT64_MAX : end - start);
+		if (where == SEGMENT_OUTSIDE && !kernel) {
+			/* The kernel holds what comes after our ring, or after what it had of the current segment, up to where the next one was
+			 * known to begin. */
+			long more = peek_kernel(stream, whole, stream->rx_ring ? 0 : got, to, epoch == newest ? UINT64_MAX : end - start, discard);
 			kernel = true;
 			total += more;
 			if (epoch != newest && (uint64_t)more == end - start)
@@ -178,8 +188,12 @@ static long peek_further(struct nn_stream *stream, struct cursor *to)
 		const uint8_t *ring = (const uint8_t *)stream->pair->peer + offset;
 		uint64_t place = start & ((1ull << log2) - 1);
 		uint64_t first = (1ull << log2) - place < count ? (1ull << log2) - place : count;
-		cursor_scatter(to, ring + place, first);
-		cursor_scatter(to, ring, count - first);
+		if (discard) {
+			cursor_skip(to, count);
+		} else {
+			cursor_scatter(to, ring + place, first);
+			cursor_scatter(to, ring, count - first);
+		}
 		total += (long)count;
 		if (count < end - start)
 			break;
@@ -189,13 +203,14 @@ static long peek_further(struct nn_stream *stream, struct cursor *to)
 
 static long peek(struct nn_stream *stream, struct cursor *to, struct wish wish)
 {
+	struct cursor whole = *to;
 	long got = stream->rx_ring ? ring_read(stream, to, wish) : tcp_read(stream, to, wish);
 	if (got <= 0 || !to->left)
 		return got;
 	/* All of the current segment? */
 	uint64_t end = rx_segment_end(stream);
 	uint64_t head = atomic_load_explicit(&stream->own->head, memory_order_relaxed);
-	return end == head + (uint64_t)got ? got + peek_further(stream, to) : got;
+	return end == head + (uint64_t)got ? got + peek_further(stream, whole, (uint64_t)got, to, wish.discard) : got;
 }
 
 long stream_pull(struct nn_stream *stream, struct cursor *to, struct wish wish, bool nested)
@@ -225,8 +240,16 @@ long stream_pull(struct nn_stream *stream, struct cursor *to, struct wish wish, 
 		if (total || !rx_taken(stream))
 			break;
 		/* A reset is told after the bytes, and instead of the end, unless that had come before it. */
-		if ((atomic_load(&stream->error) || stream_reset_unseen(stream)) && (!stream->rx_ring || drained(stream)))
-			return stream_reset_late(stream) ? PULL_END : -stream_take_error(stream);
+		if (!stream->rx_ring || drained(stream)) {
+			if (stream_reset_unseen(stream) || stream_has_error(stream))
+				return stream_reset_late(stream) ? PULL_END : -stream_take_error(stream);
+			if (stream_error(stream)) { /* the kernel's, which knows what came first */
+				char byte;
+				long outcome = sys_call6(SYS_recvfrom, stream->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+				stream_error_told(stream, outcome);
+				return outcome > 0 || outcome == -EAGAIN ? PULL_NOTHING : outcome ? outcome : PULL_END;
+			}
+		}
 		if (got == PULL_END)
 			return PULL_END;
 		if (!stream->rx_ring)

@@ -2,6 +2,7 @@
 #include "shim/core/raw.h"
 
 #include <errno.h>
+#include <sys/ioctl.h>
 
 #include "shim/core/process.h"
 #include "shim/core/sys.h"
@@ -33,29 +34,57 @@ bool raw_begin(struct nn_io *io)
 	return io->counted;
 }
 
+/* A sender hears of it before he tries; but EPIPE, with its signal, the kernel has. */
+static bool hears_of_error(struct nn_io *io)
+{
+	struct nn_stream *stream = io->stream;
+	if (!io->sending || !stream_has_error(stream))
+		return false;
+	io->result = -stream_take_error(stream);
+	if (!io->result || io->result == -EPIPE)
+		return false;
+	nn_raw_done(io, io->result);
+	return true;
+}
+
+/* A receiver hears of it after the bytes, where the kernel has nothing but the end; which is all he hears of a reset after the end. */
+static long instead_of_end(struct nn_stream *stream)
+{
+	int held = 0;
+	if (nn_confined || !stream_has_error(stream) || stream_reset_late(stream) || sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held) < 0 || held)
+		return 0;
+	return -stream_take_error(stream);
+}
+
 int raw_call(struct nn_io *io, int fd, const struct msghdr *message, int flags)
 {
 	struct nn_stream *stream = io->stream;
+	if (hears_of_error(io))
+		return NN_DONE;
+	stream_told_again(stream);
 	if (stream_is_at(stream, fd))
 		return NN_RAW;
 	long outcome = -EBADF;
 	if (stream_is_open(stream))
 		outcome = sys_call3(io->sending ? SYS_sendmsg : SYS_recvmsg, stream->fd, message, flags);
-	nn_raw_done(io, outcome);
-	io->result = outcome;
+	io->result = nn_raw_done(io, outcome);
 	return NN_DONE;
 }
 
-void nn_raw_done(struct nn_io *io, long outcome)
+long nn_raw_done(struct nn_io *io, long outcome)
 {
 	struct nn_stream *stream = io->stream;
 	if (!stream)
-		return;
+		return outcome;
 	struct state_direction *shown = io->sending ? &stream->shown->tx : &stream->shown->rx;
 	COUNT(shown->calls, 1);
 	if (outcome == -EAGAIN && io->sending)
 		atomic_store(&stream->expect_out, 0); /* from here on room is news */
+	if (outcome == -ECONNRESET && !io->sending && stream_reset_told(stream))
+		outcome = 0;
 	stream_error_told(stream, outcome);
+	if (outcome == 0 && !io->sending)
+		outcome = instead_of_end(stream);
 	if (outcome > 0) {
 		COUNT(shown->tcp_bytes, (uint64_t)outcome);
 		atomic_fetch_add_explicit(&stream->bytes, (uint64_t)outcome, memory_order_relaxed);
@@ -67,4 +96,5 @@ void nn_raw_done(struct nn_io *io, long outcome)
 		stream_tick(stream);
 	io->stream = NULL;
 	stream_put(stream);
+	return outcome;
 }

@@ -12,15 +12,39 @@ static bool segment_due(const struct nn_stream *stream)
 	       rx_segment_end(stream) <= atomic_load_explicit(&stream->own->head, memory_order_relaxed);
 }
 
+/* Another process has moved it. */
+static bool moved(const struct nn_stream *stream)
+{
+	return atomic_load_explicit(&stream->shared, memory_order_relaxed) &&
+	       (atomic_load(&stream->own->epoch) != stream->tx_epoch || atomic_load(&stream->own->acked) != stream->rx_epoch);
+}
+
 bool stream_due(const struct nn_stream *stream)
 {
-	return stream_is_paired(stream) && (segment_due(stream) || tx_outside_wanted(stream) || stream->tx_replaying);
+	return stream_is_paired(stream) && (segment_due(stream) || tx_outside_wanted(stream) || stream->tx_replaying || moved(stream));
+}
+
+static bool follow(struct nn_stream *stream)
+{
+	bool tx = tx_trylock(stream);
+	if (tx) {
+		tx_follow(stream);
+		tx_unlock(stream, LOCK_TAKEN);
+	}
+	bool rx = rx_trylock(stream);
+	if (rx) {
+		rx_reload(stream);
+		rx_unlock(stream, LOCK_TAKEN);
+	}
+	return tx && rx;
 }
 
 bool stream_service(struct nn_stream *stream)
 {
 	if (!stream_is_paired(stream))
 		return true;
+	if (moved(stream) && !follow(stream))
+		return false;
 	bool served = !(tx_outside_wanted(stream) || stream->tx_replaying) || stream_serve(stream);
 	if (!segment_due(stream))
 		return served;
@@ -61,16 +85,11 @@ static void sending(struct nn_stream *stream, struct readiness *state)
 		state->ask |= READY_OUT;
 		return;
 	}
-	if (atomic_load_explicit(&stream->tx_full, memory_order_relaxed)) {
-		uint64_t space_at = atomic_load(&stream->own->space_at);
-		if (!tx_news(stream))
-			return;
-		if (atomic_exchange(&stream->tx_full, 0))
-			atomic_fetch_add(&stream->tx_edges, 1);
-		/* Unless another thread waits for room anew: it has found none after we found some. */
-		atomic_compare_exchange_strong(&stream->own->space_at, &space_at, 0);
-	}
-	state->ready |= READY_OUT;
+	/* In another process the last send may have found no room, too. */
+	if (atomic_load_explicit(&stream->shared, memory_order_relaxed) && atomic_load(&stream->own->space_at))
+		atomic_store(&stream->tx_full, 1);
+	if (!atomic_load_explicit(&stream->tx_full, memory_order_relaxed) || tx_found_room(stream))
+		state->ready |= READY_OUT;
 }
 
 struct readiness stream_readiness(struct nn_stream *stream)
@@ -91,7 +110,7 @@ struct readiness stream_readiness(struct nn_stream *stream)
 	bool sent_all = atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN;
 	if (sent_all && (state.ready & POLLRDHUP))
 		state.ready |= POLLHUP;
-	if (atomic_load_explicit(&stream->error, memory_order_relaxed) || stream_reset_unseen(stream))
+	if (stream_error(stream) || stream_reset_unseen(stream))
 		state.ready |= READY_IN | READY_OUT | POLLERR | POLLHUP | POLLRDHUP;
 	else if (stream_reset_told(stream))
 		state.ready |= READY_IN | READY_OUT | POLLHUP | POLLRDHUP; /* no error any more, and nothing else either */

@@ -20,8 +20,6 @@
 #include "shim/core/wait.h"
 #include "shim/wait/waiter.h"
 
-#define LOOK_TICKS 500000u
-
 /* The direction is raw by now: the front end makes the call. */
 #define GO_RAW LONG_MIN
 
@@ -114,7 +112,7 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 		if (!rx_taken(stream))
 			continue;
 		if (stream_nonblocking(stream, flags)) {
-			if (!got && cpu_ticks() - atomic_load_explicit(&stream->looked, memory_order_relaxed) > LOOK_TICKS) {
+			if (!got && stream_look_due(stream)) {
 				bool before = atomic_load(&stream->kernel_hup);
 				stream_look(stream, 0);
 				if (!before && atomic_load(&stream->kernel_hup))

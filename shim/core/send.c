@@ -16,9 +16,6 @@
 #include "shim/core/wait.h"
 #include "shim/wait/waiter.h"
 
-/* Ticks after which a sender asks the kernel whether the peer still lives: a fraction of a millisecond. */
-#define LOOK_TICKS 500000u
-
 /* Room in the ring from `tail` on; asks the peer only when what it knew is not enough. */
 static uint64_t room(struct nn_stream *stream, uint64_t tail, uint64_t wanted)
 {
@@ -156,17 +153,17 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 {
 	struct wait_call call = {.began = signals_ran()};
 	for (;;) {
-		if (atomic_load_explicit(&stream->error, memory_order_relaxed) || stream_reset_unseen(stream)) {
+		if (stream_error(stream) || stream_reset_unseen(stream)) {
 			/* What was taken counts; the error is for the next call. */
 			int reset = *sent ? 0 : stream_take_error(stream);
-			if (reset == EPIPE)
+			if (!*sent && (reset == EPIPE || !reset))
 				return RING_LEFT; /* the kernel says so as well, with SIGPIPE */
 			*error = -reset;
 			return RING_DONE;
 		}
 		enum lock_outcome lock = tx_lock(stream);
 		if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
-			tx_reload(stream);
+			tx_follow(stream);
 		if (!tx_taken(stream)) {
 			tx_unlock(stream, lock);
 			return RING_LEFT;
@@ -187,6 +184,8 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 		bool moved = serve_peer(stream);
 		size_t count = 0;
 		if (!moved) {
+			if (atomic_load_explicit(&stream->tx_full, memory_order_relaxed))
+				tx_found_room(stream);
 			count = ring_write(stream, from);
 			if (from->left && tx_grow(stream))
 				count += ring_write(stream, from);
@@ -254,7 +253,7 @@ static size_t send_rest(struct nn_stream *stream, struct cursor *from, int flags
 static int send_taken(struct nn_io *io, struct cursor *from, int flags)
 {
 	struct nn_stream *stream = io->stream;
-	if (cpu_ticks() - atomic_load_explicit(&stream->looked, memory_order_relaxed) > LOOK_TICKS)
+	if (stream_look_due(stream))
 		stream_look(stream, 0);
 	size_t sent = 0;
 	long error = 0;
@@ -318,7 +317,7 @@ int nn_sendmsg(struct nn_io *io, int fd, const struct msghdr *message, int flags
 			return NN_RAW;
 		stream_outside(io->stream, NN_REASON_CALL, OUTSIDE_TX);
 		raw_begin(io);
-		return NN_RAW;
+		return raw_call(io, fd, message, flags);
 	}
 	return nn_send(io, fd, message->msg_iov, (int)message->msg_iovlen, flags);
 }

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "arena/arena.h"
+#include "shim/core/clock.h"
 #include "shim/core/nn.h"
 #include "shim/core/state.h"
 
@@ -72,9 +73,7 @@ struct nn_stream {
 	uint32_t own_end, peer_end;   /* their numbers */
 	uint64_t peer_cookie;
 	_Atomic uint32_t shared;      /* set at fork: reload what another process may have changed */
-	_Atomic int32_t error;        /* errno to report once, after the bytes: the reset the kernel did not see */
-	_Atomic uint32_t kernel_hup;  /* the kernel has seen FIN or RST from the peer */
-	_Atomic uint32_t reset_told;  /* the application has heard of a reset */
+	_Atomic uint32_t kernel_hup;  /* HUP_*; 0: the kernel has seen no end of the peer's, as far as we have looked */
 	_Atomic uint32_t stay_tx;     /* the sending direction must not go up again */
 	_Atomic uint64_t looked;      /* when the kernel was last asked, in ticks */
 	_Atomic uint32_t mode;        /* O_NONBLOCK as last seen: 0 not known, 1 blocks, 2 does not */
@@ -126,6 +125,8 @@ struct nn_stream {
 };
 
 #define STREAM_TAKEN 0x80000000u
+#define HUP_END 1u    /* FIN or RST from the peer */
+#define HUP_CLOSED 2u /* the connection is no more */
 
 /* Reserves the tables. */
 int streams_start(void);
@@ -164,6 +165,14 @@ void stream_tell(struct nn_stream *stream);
 /* Asks the kernel about FIN and RST; sets kernel_hup and error. `revents`: what poll has just said of the socket, 0 if it was not
  * asked; an end of which the peer's kernel knows nothing is the application's own shutdown. */
 void stream_look(struct nn_stream *stream, uint32_t revents);
+
+#define STREAM_LOOK_TICKS 500000u /* a fraction of a millisecond */
+
+/* Is it time to ask the kernel whether the peer still lives, though memory has all that is needed? */
+static inline bool stream_look_due(const struct nn_stream *stream)
+{
+	return cpu_ticks() - atomic_load_explicit(&stream->looked, memory_order_relaxed) > STREAM_LOOK_TICKS;
+}
 
 /* True when the application wants no waiting: MSG_DONTWAIT or O_NONBLOCK. */
 bool stream_nonblocking(struct nn_stream *stream, int flags);
@@ -233,21 +242,43 @@ static inline uint64_t peer_tx_flags(const struct nn_stream *stream)
 	return !flags || peer_holds(stream) ? flags : 0;
 }
 
+/* ERROR_KERNEL while the kernel has an error to report, or 0. */
+int stream_error_in_kernel(const struct nn_stream *stream);
+
 /* The application has heard of a reset, in this process or in another that shares the end. */
 static inline bool stream_reset_told(const struct nn_stream *stream)
 {
-	return atomic_load_explicit(&stream->reset_told, memory_order_relaxed) ||
-	       (stream->own && (atomic_load(&stream->own->rx_flags) & END_TOLD));
+	return stream_is_paired(stream) && (atomic_load(&stream->own->rx_flags) & END_TOLD);
 }
 
 /* Notes that it has. False: it had before. */
 static inline bool stream_tell_reset(struct nn_stream *stream)
 {
-	bool before = stream_reset_told(stream);
-	atomic_store(&stream->reset_told, 1);
-	if (stream->own && !before)
-		atomic_fetch_or(&stream->own->rx_flags, END_TOLD);
-	return !before;
+	return stream_is_paired(stream) && !(atomic_fetch_or(&stream->own->rx_flags, END_TOLD) & END_TOLD);
+}
+
+/* The kernel has an error for the application. It stays there, for whoever asks first: a program that we start knows nothing of us. */
+#define ERROR_KERNEL 0x10000
+
+/* errno to report once, after the bytes, for all who share the end: of a reset that the kernel did not see; or ERROR_KERNEL; or 0. */
+static inline int stream_error(const struct nn_stream *stream)
+{
+	int error = stream_is_paired(stream) ? (int)atomic_load_explicit(&stream->own->error, memory_order_relaxed) : 0;
+	return error == ERROR_KERNEL ? stream_error_in_kernel(stream) : error;
+}
+
+/* The same, but for the kernel's. */
+static inline bool stream_has_error(const struct nn_stream *stream)
+{
+	int error = stream_error(stream);
+	return error && error != ERROR_KERNEL;
+}
+
+/* Nothing when the application has heard of a reset. */
+static inline void stream_set_error(struct nn_stream *stream, int error)
+{
+	if (stream_is_paired(stream) && !stream_reset_told(stream))
+		atomic_store(&stream->own->error, (uint32_t)error);
 }
 
 /* The peer reset the connection (END_RESET) and the application has not heard of it. */
@@ -259,19 +290,25 @@ static inline bool stream_reset_unseen(const struct nn_stream *stream)
 /* The reset came after the peer's end: readers are told of the end alone. */
 static inline bool stream_reset_late(const struct nn_stream *stream)
 {
-	return (peer_tx_flags(stream) & END_RESET_LATE) || atomic_load_explicit(&stream->error, memory_order_relaxed) == EPIPE;
+	return (peer_tx_flags(stream) & END_RESET_LATE) || stream_error(stream) == EPIPE;
 }
 
 /* The error to report now, 0 for none; it is reported once. */
 int stream_take_error(struct nn_stream *stream);
 
-/* The kernel has told the application of a reset: nobody tells it again. */
+/* A reset that was told from memory the kernel has to report as well, once its RST has come. True: so it is, and what the kernel has, or
+ * had, is not for the application. */
+bool stream_told_again(const struct nn_stream *stream);
+
+/* What the kernel has answered; if it was an error, nobody tells the application again. */
 static inline void stream_error_told(struct nn_stream *stream, long outcome)
 {
-	if (outcome == -ECONNRESET) {
+	if (outcome >= 0 || !stream_is_paired(stream))
+		return;
+	if (outcome == -ECONNRESET)
 		stream_tell_reset(stream);
-		atomic_store(&stream->error, 0);
-	}
+	if (outcome == -ECONNRESET || outcome == -stream_error(stream))
+		atomic_store(&stream->own->error, 0);
 }
 
 #endif

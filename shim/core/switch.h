@@ -114,6 +114,7 @@ bool tx_replay_more(struct nn_stream *stream);
 bool tx_pay(struct nn_stream *stream);
 
 void tx_reload(struct nn_stream *stream); /* as rx_reload */
+void tx_follow(struct nn_stream *stream); /* the same, and epoll sets hear of it; not while one forks */
 
 /* True when the peer has asked (END_WANT_OUTSIDE) and we have not served it yet. After our FIN the kernel takes no more: then what was not
  * read stays readable in the ring, and nowhere else. */

@@ -90,11 +90,11 @@ void rx_spoil(struct nn_stream *stream)
 		return;
 	nn_log(LOG_WARNING, "peer broke the shared-memory protocol, fd", stream->fd);
 	stream->rx_spoiled = true;
-	atomic_store(&stream->error, ECONNRESET);
+	stream_set_error(stream, ECONNRESET);
 	/* From here on the kernel gives the answers: an end to readers, EPIPE to writers. */
 	sys_call2(SYS_shutdown, stream->fd, SHUT_RDWR);
 	atomic_fetch_or(&stream->own->tx_flags, END_FIN);
-	atomic_store(&stream->kernel_hup, 1);
+	atomic_fetch_or(&stream->kernel_hup, HUP_END);
 }
 
 static bool spoiled(struct nn_stream *stream)
@@ -184,6 +184,7 @@ void rx_reload(struct nn_stream *stream)
 	stream->rx_epoch = acked;
 	stream->rx_start = atomic_load(&segment->start);
 	stream->rx_ring = NULL;
+	atomic_fetch_or(&stream->kernel_news, EPOLLIN);
 	if (where != SEGMENT_OUTSIDE && region_ring_valid(stream->pair->peer_length, offset, log2)) {
 		stream->rx_ring = (const uint8_t *)stream->pair->peer + offset;
 		stream->rx_mask = (1ull << log2) - 1;
@@ -321,7 +322,7 @@ void stream_reset(struct nn_stream *stream)
 {
 	struct sockaddr nothing = {.sa_family = AF_UNSPEC};
 	sys_call3(SYS_connect, stream->fd, &nothing, sizeof nothing);
-	atomic_store(&stream->error, ECONNRESET);
+	stream_set_error(stream, ECONNRESET);
 }
 
 void rx_check_stray(struct nn_stream *stream)

@@ -176,7 +176,7 @@ static void leave_ring(struct nn_stream *stream, enum nn_reason reason, bool for
 void tx_down(struct nn_stream *stream, enum nn_reason reason, bool for_good)
 {
 	if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
-		tx_reload(stream);
+		tx_follow(stream);
 	if (!stream->tx_ring)
 		return;
 	if (!for_good && (!peer_has_entered(stream) || stream->tx_old_offset))
@@ -206,7 +206,7 @@ static void replay_from(struct nn_stream *stream, uint64_t from, enum nn_reason 
 void tx_serve_outside(struct nn_stream *stream)
 {
 	if (atomic_load_explicit(&stream->shared, memory_order_relaxed)) {
-		tx_reload(stream);
+		tx_follow(stream);
 		if (!stream->tx_ring)
 			return; /* another process has */
 	}
@@ -243,8 +243,10 @@ bool tx_replay_more(struct nn_stream *stream)
 		long sent = sys_call6(SYS_sendto, stream->fd, ring + at, count, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 		if (sent == -EAGAIN || sent == -EINTR)
 			return false;
-		if (sent < 0)
-			break; /* broken: the next raw call tells the application */
+		if (sent < 0) { /* broken: the next call tells the application */
+			stream_set_error(stream, (int)-sent);
+			break;
+		}
 		stream->tx_replay += (uint64_t)sent;
 	}
 	stream->tx_replaying = false;
@@ -294,11 +296,12 @@ static bool kernel_has_room(const struct nn_stream *stream, uint64_t bytes)
 void tx_leave(struct nn_stream *stream, enum nn_reason reason)
 {
 	if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
-		tx_reload(stream);
+		tx_follow(stream);
 	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
 	uint64_t head = atomic_load(&stream->peer->head);
 	if (stream->tx_ring && peer_has_entered(stream) && head >= stream->tx_start && head < tail && tail - head <= stream->tx_mask + 1 &&
-		!(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN) && kernel_has_room(stream, tail - head))
+		!(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN) && !(peer_tx_flags(stream) & END_CLOSED) &&
+		kernel_has_room(stream, tail - head))
 		replay_from(stream, head, reason);
 	else
 		tx_down(stream, reason, true);
@@ -327,4 +330,12 @@ void tx_reload(struct nn_stream *stream)
 		stream->tx_old_mask = (1ull << (before & SEGMENT_LOG2_MASK)) - 1;
 		use_ring(stream, where & ~(uint64_t)SEGMENT_LOG2_MASK, 1ull << (where & SEGMENT_LOG2_MASK));
 	}
+}
+
+void tx_follow(struct nn_stream *stream)
+{
+	bool by_ring = stream->tx_ring;
+	tx_reload(stream);
+	if (by_ring && !stream->tx_ring)
+		epoll_stream_moved(stream); /* room is the kernel's to tell from here on */
 }

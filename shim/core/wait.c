@@ -28,7 +28,7 @@ struct stream_sleep {
 
 static bool ended(const struct nn_stream *stream)
 {
-	return atomic_load_explicit(&stream->error, memory_order_relaxed) || atomic_load(&stream->kernel_hup);
+	return stream_error(stream) || atomic_load(&stream->kernel_hup);
 }
 
 bool rx_news(const struct nn_stream *stream, uint64_t wanted)
@@ -51,7 +51,7 @@ bool rx_news(const struct nn_stream *stream, uint64_t wanted)
 bool tx_news(const struct nn_stream *stream)
 {
 	if (stream->tx_replaying) /* the kernel has the news */
-		return atomic_load_explicit(&stream->error, memory_order_relaxed);
+		return stream_error(stream);
 	/* After the peer's FIN the kernel says nothing when it dies: who waits for room sends by TCP, see ring_send. */
 	if (!stream->tx_ring || tx_outside_wanted(stream) || (peer_tx_flags(stream) & (END_CLOSED | END_FIN)) ||
 		(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN))
@@ -60,8 +60,20 @@ bool tx_news(const struct nn_stream *stream)
 	uint64_t head = atomic_load(&stream->peer->head);
 	if (head < stream->tx_start)
 		head = stream->tx_start;
-	return tail - head <= (stream->tx_mask + 1) / 2 || atomic_load_explicit(&stream->error, memory_order_relaxed) ||
+	return tail - head <= (stream->tx_mask + 1) / 2 || stream_error(stream) ||
 	       atomic_load(&stream->kernel_hup);
+}
+
+bool tx_found_room(struct nn_stream *stream)
+{
+	uint64_t space_at = atomic_load(&stream->own->space_at);
+	if (!tx_news(stream))
+		return false;
+	if (atomic_exchange(&stream->tx_full, 0))
+		atomic_fetch_add(&stream->tx_edges, 1);
+	/* Unless another thread waits for room anew: it has found none after we found some. */
+	atomic_compare_exchange_strong(&stream->own->space_at, &space_at, 0);
+	return true;
 }
 
 void nn_wait_cancelled(void *cleanup)

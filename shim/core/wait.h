@@ -39,6 +39,9 @@ struct sleep {
  * has the direction just now. */
 bool stream_serve(struct nn_stream *stream);
 
+/* After a send that found no room: is there some by now? Then that is an edge, once. */
+bool tx_found_room(struct nn_stream *stream);
+
 /* Says that a sender waits for room: the peer wakes whoever is attached once half of the ring is free. */
 void tx_want_room(struct nn_stream *stream);
 

@@ -15,7 +15,7 @@ static ssize_t send_file(int out, int in, off_t *offset, size_t count)
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
 	if (nn_sendfile(&io, out, in, offset, count) == NN_RAW) {
 		result = real.sendfile(out, in, offset, count);
-		nn_raw_done(&io, result < 0 ? -errno : result);
+		result = answer(nn_raw_done(&io, result < 0 ? -errno : result));
 	} else {
 		result = answer(io.result);
 	}

@@ -46,8 +46,7 @@ static inline long answer(long result)
 		pthread_cleanup_push(raw_cancelled, &(io)); \
 		outcome_ = (call); \
 		pthread_cleanup_pop(0); \
-		nn_raw_done(&(io), outcome_ < 0 ? -errno : outcome_); \
-		outcome_; \
+		answer(nn_raw_done(&(io), outcome_ < 0 ? -errno : outcome_)); \
 	})
 
 /* The usual shape of a wrapper's tail: the core serves the call, or says that the kernel shall. */

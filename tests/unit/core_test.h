@@ -273,8 +273,7 @@ static inline long call_sendv(int fd, const struct iovec *iov, int count, int fl
 	if (nn_send(&io, fd, iov, count, flags | MSG_NOSIGNAL) == NN_DONE)
 		return io.result;
 	outcome = sys_call3(SYS_sendmsg, fd, &message, flags | MSG_NOSIGNAL);
-	nn_raw_done(&io, outcome);
-	return outcome;
+	return nn_raw_done(&io, outcome);
 }
 
 static inline long call_recvv(int fd, const struct iovec *iov, int count, int flags)
@@ -286,8 +285,7 @@ static inline long call_recvv(int fd, const struct iovec *iov, int count, int fl
 	if (nn_recv(&io, fd, iov, count, flags) == NN_DONE)
 		return io.result;
 	outcome = sys_call3(SYS_recvmsg, fd, &message, flags);
-	nn_raw_done(&io, outcome);
-	return outcome;
+	return nn_raw_done(&io, outcome);
 }
 
 static inline long call_send(int fd, const void *bytes, size_t size, int flags)

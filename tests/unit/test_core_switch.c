@@ -133,7 +133,7 @@ static void sent_again_from_two_rings(void)
 	CHECK(!tx_taken(from));
 	get_rest();
 	CHECK(!rx_taken(to));
-	CHECK_IS(atomic_load(&from->error), 0);
+	CHECK_IS(stream_error(from), 0);
 }
 
 /* A reader asks for more than the kernel has room for. */
@@ -183,7 +183,7 @@ static void left_with_all(void)
 	put(5000); /* by TCP, behind what was sent again */
 	stream_outside(to, NN_REASON_CALL, OUTSIDE_RX | OUTSIDE_MUST); /* at once, though the sender is busy elsewhere */
 	CHECK(!rx_taken(to));
-	CHECK_IS(atomic_load(&to->error), 0);
+	CHECK_IS(stream_error(to), 0);
 	get_rest();
 	put(100);
 	CHECK(!from->tx_ring);
@@ -233,8 +233,8 @@ static void both_leave(void)
 	CHECK_IS(call_send(wire.fd[1], bytes, 50, 0), 50); /* the other way */
 	stream_outside(from, NN_REASON_PASSED, OUTSIDE_BOTH | OUTSIDE_MUST);
 	stream_outside(to, NN_REASON_PASSED, OUTSIDE_BOTH | OUTSIDE_MUST);
-	CHECK_IS(atomic_load(&from->error), 0);
-	CHECK_IS(atomic_load(&to->error), 0);
+	CHECK_IS(stream_error(from), 0);
+	CHECK_IS(stream_error(to), 0);
 	CHECK(!tx_taken(from) && !rx_taken(from) && !tx_taken(to) && !rx_taken(to));
 	get_rest();
 	CHECK_IS(call_recv(wire.fd[0], bytes, 60, 0), 50);
@@ -289,7 +289,7 @@ static void at_once_within_a_process(void)
 	CHECK(!rx_taken(to) && !tx_taken(to) && to->rx_final);
 	CHECK_IS(recv(wire.fd[1], bytes, sizeof bytes, MSG_DONTWAIT), 2000); /* by whoever holds the socket next */
 	check_bytes(bytes, 2000, 1000, 0);
-	CHECK_IS(atomic_load(&to->error), 0);
+	CHECK_IS(stream_error(to), 0);
 }
 
 /* A peer that does not answer: the last resort, and soon. */

@@ -90,11 +90,12 @@ void nn_wait_cancelled(void *cleanup)
 		notes.cancelled++;
 }
 
-void nn_raw_done(struct nn_io *io, long outcome)
+long nn_raw_done(struct nn_io *io, long outcome)
 {
 	assert_ptr_equal(io->stream, &notes);
 	notes.raw_done++;
 	notes.last_outcome = (int)outcome;
+	return outcome;
 }
 
 int nn_recv(struct nn_io *io, int fd, const struct iovec *iov, int count, int flags)
