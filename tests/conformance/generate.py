@@ -77,5 +77,6 @@ def make(seed, tolerant=False):
     item.lines = m.lines
     item.environment = plan.environment
     item.ends_sitting = m.ends_sitting
-    item.expect = "switched" if any(e.warmed and not e.kept_on_tcp and not e.peer.kept_on_tcp for e in m.ends) else "any"
+    counted = any(e.witnesses and not e.kept_on_tcp and not e.peer.kept_on_tcp for e in m.ends)
+    item.expect = "switched" if counted else "any"
     return item

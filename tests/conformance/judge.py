@@ -54,6 +54,8 @@ class Judge:
                 self.tcp.between()
                 self.other.between()
             verdicts.append(self.script(items[:number + 1], item, seconds))
+            if any(" exec " in line for line in item.lines):
+                wanted = 0  # what the image before had counted is gone
             wanted += item.expect == "switched"
             if verdicts[-1].failed():
                 break

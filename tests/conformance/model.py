@@ -23,6 +23,7 @@ class End:
         self.lowat = 1
         self.full = None       # the variable that knows what fills the direction from here
         self.warmed = False
+        self.witnesses = set()  # processes that have counted what it did since then
         self.kept_on_tcp = False  # a call that needs TCP came before it was up
         self.reader = None     # the Sleeper that waits for something to come
         self.sets = []         # (process, set, name), edges or not
@@ -136,6 +137,7 @@ class Model:
         # Each end must have looked for the other some calls long.
         if rounds >= 12 and len(end.refs) == len(other.refs) == 1:
             end.warmed = other.warmed = True
+            end.witnesses |= {p, q}
 
     # ---- what happens to the ends
 

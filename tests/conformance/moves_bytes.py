@@ -14,7 +14,9 @@ def send(m, end):
     kind = m.dice.randrange(20)
     data = m.data(size)
     flags = m.dice.choice(("0", "NOSIGNAL", "DONTWAIT", "0", "EOR"))
-    if kind < 2 and size * 3 <= room:
+    # One who takes as many messages as have come, or is told how many bytes, may wake after the first.
+    several = not (end.peer.reader and (end.peer.reader.takes == 2 or m.inq))
+    if kind < 2 and several and size * 3 <= room:
         m.add(f"{actor} sendmmsg {fd} {data}")
         size *= 3
     elif kind == 2:

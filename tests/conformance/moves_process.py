@@ -66,6 +66,8 @@ def execute(m, end):
     image = m.dice.choice(("", " -"))
     m.add(f"{m.awake(process)} exec {process}{image}")
     m.handlers.pop(process, None)
+    for e in m.ends:
+        e.witnesses.discard(process)  # another image counts anew
     if image:
         m.ends_sitting = True
         for e in m.open_ends():
@@ -98,7 +100,8 @@ def spawn(m, end):
 
 def pass_on(m, end):
     """A descriptor goes to another process, which has not had it before."""
-    if in_question(m) or end.closed or end.waiting or end.reader or end.full or end.peer.full or end.edges:
+    if in_question(m) or end.closed or end.waiting or end.reader or end.full or end.peer.full or end.edges \
+            or end.peer.edges:
         return
     process, fd = m.dice.choice(end.refs)
     taker = {"A": "B", "B": "A"}.get(process)

@@ -117,6 +117,20 @@ static void op_shutdown(struct call *call)
 	say_result(call, shutdown(arg_fd(call, 1), how));
 }
 
+/* rawshutdown FD: of the receiving direction, by a call that no library sees */
+static void op_rawshutdown(struct call *call)
+{
+	long result = SYS_shutdown;
+#if defined(__x86_64__)
+	__asm__ volatile("syscall" : "+a"(result) : "D"((long)arg_fd(call, 1)), "S"((long)SHUT_RD) : "rcx", "r11", "memory");
+#elif defined(__aarch64__)
+	register long fd __asm__("x0") = arg_fd(call, 1), how __asm__("x1") = SHUT_RD, number __asm__("x8") = result;
+	__asm__ volatile("svc #0" : "+r"(fd) : "r"(how), "r"(number) : "memory");
+	result = fd;
+#endif
+	say_result(call, result);
+}
+
 /* close FD; sysclose FD: through syscall(2) */
 static void op_close(struct call *call)
 {
@@ -194,6 +208,6 @@ static void op_stat(struct call *call)
 }
 
 const struct op ops_life[] = {{"listen", op_listen}, {"connect", op_connect}, {"accept", op_accept},
-	{"names", op_names}, {"shutdown", op_shutdown}, {"close", op_close}, {"sysclose", op_sysclose},
+	{"names", op_names}, {"shutdown", op_shutdown}, {"rawshutdown", op_rawshutdown}, {"close", op_close}, {"sysclose", op_sysclose},
 	{"closerange", op_closerange}, {"dup", op_dup}, {"dup2", op_dup2}, {"getfd", op_getfd}, {"dupfd", op_dupfd}, {"open", op_open},
 	{"nonblock", op_nonblock}, {"stat", op_stat}, {NULL, NULL}};
