@@ -29,7 +29,8 @@
 #define STREAM_RESERVED 0xffu /* a phase: being made or freed */
 
 static struct nn_stream *streams;
-static _Atomic uint32_t next_free, top;
+static _Atomic uint32_t top;
+static _Atomic uint64_t free_slots; /* a stack: changes << 32 | 1 + index of the first, 0 none */
 
 int streams_start(void)
 {
@@ -47,24 +48,53 @@ uint32_t stream_top(void)
 	return atomic_load(&top);
 }
 
+static uint64_t new_head(uint64_t head, uint32_t first)
+{
+	return ((head >> 32) + 1) << 32 | first;
+}
+
+/* The slots that are free again, the last one first: its memory is warm. */
+static void push_free(struct nn_stream *stream)
+{
+	uint64_t head = atomic_load(&free_slots), next;
+	do {
+		atomic_store_explicit(&stream->next_free, (uint32_t)head, memory_order_relaxed);
+		next = new_head(head, stream->index + 1);
+	} while (!atomic_compare_exchange_weak(&free_slots, &head, next));
+}
+
+static struct nn_stream *pop_free(void)
+{
+	uint64_t head = atomic_load(&free_slots), next;
+	do {
+		if (!(uint32_t)head)
+			return NULL;
+		next = new_head(head, atomic_load_explicit(&streams[(uint32_t)head - 1].next_free, memory_order_relaxed));
+	} while (!atomic_compare_exchange_weak(&free_slots, &head, next));
+	return &streams[(uint32_t)head - 1];
+}
+
+/* One that was never used. */
+static struct nn_stream *fresh_slot(void)
+{
+	uint32_t index = atomic_load(&top);
+	do {
+		if (index == STREAMS)
+			return NULL;
+	} while (!atomic_compare_exchange_weak(&top, &index, index + 1));
+	atomic_store_explicit(&nn_state->stream_top, stream_top(), memory_order_relaxed);
+	streams[index].index = index;
+	return &streams[index];
+}
+
 static struct nn_stream *stream_alloc(void)
 {
-	uint32_t from = atomic_load_explicit(&next_free, memory_order_relaxed);
-	for (uint32_t i = 0; i < STREAMS; i++) {
-		uint32_t index = (from + i) % STREAMS;
-		uint32_t phase = STREAM_FREE;
-		if (atomic_load_explicit(&streams[index].phase, memory_order_relaxed) != STREAM_FREE ||
-			!atomic_compare_exchange_strong(&streams[index].phase, &phase, STREAM_RESERVED))
-			continue;
-		atomic_store_explicit(&next_free, index + 1, memory_order_relaxed);
-		uint32_t last = atomic_load(&top);
-		while (index >= last && !atomic_compare_exchange_weak(&top, &last, index + 1))
-			;
-		atomic_store_explicit(&nn_state->stream_top, stream_top(), memory_order_relaxed);
-		streams[index].index = index;
-		return &streams[index];
-	}
-	return NULL;
+	struct nn_stream *stream = pop_free();
+	if (!stream)
+		stream = fresh_slot();
+	if (stream)
+		atomic_store(&stream->phase, STREAM_RESERVED);
+	return stream;
 }
 
 struct nn_stream *stream_get(int fd)
@@ -469,8 +499,7 @@ static void stream_free(struct nn_stream *stream)
 	}
 	stream->pair = NULL;
 	atomic_store_explicit(&stream->phase, STREAM_FREE, memory_order_release);
-	if (stream->index < atomic_load_explicit(&next_free, memory_order_relaxed))
-		atomic_store_explicit(&next_free, stream->index, memory_order_relaxed);
+	push_free(stream);
 }
 
 void stream_put(struct nn_stream *stream)

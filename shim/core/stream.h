@@ -44,6 +44,7 @@ struct nn_pair {
 struct nn_stream {
 	uint32_t index;
 	_Atomic uint32_t phase;
+	_Atomic uint32_t next_free; /* while this one is: 1 + index of the next, 0 none */
 	_Atomic uint32_t users;  /* calls in progress */
 	_Atomic uint32_t fds;    /* numbers of this process that name it */
 	int fd;                  /* one of them; when there are none: see kept */
