@@ -187,7 +187,7 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 			if (atomic_load_explicit(&stream->tx_full, memory_order_relaxed))
 				tx_found_room(stream);
 			count = ring_write(stream, from);
-			if (from->left && tx_grow(stream))
+			if (from->left && tx_grow(stream, from->left))
 				count += ring_write(stream, from);
 			if (from->left && (peer_tx_flags(stream) & END_FIN))
 				/* The kernel has said all it will of this peer: should it die now, only bytes on TCP would find out. */

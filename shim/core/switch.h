@@ -93,8 +93,8 @@ bool rx_drop_skipped(struct nn_stream *stream);
 /* Moves up when that is due and possible. Takes the lock. */
 void tx_try_up(struct nn_stream *stream);
 
-/* A bigger ring, when allowed. True: there is room now. */
-bool tx_grow(struct nn_stream *stream);
+/* A bigger ring, when allowed, for `left` bytes and as many again. True: there is room now. */
+bool tx_grow(struct nn_stream *stream, uint64_t left);
 
 /* Back to TCP. `for_good`: and never up again. */
 void tx_down(struct nn_stream *stream, enum nn_reason reason, bool for_good);

@@ -129,9 +129,11 @@ void tx_try_up(struct nn_stream *stream)
 	tx_unlock(stream, lock);
 }
 
-bool tx_grow(struct nn_stream *stream)
+bool tx_grow(struct nn_stream *stream, uint64_t left)
 {
 	uint64_t bytes = (stream->tx_mask + 1) * 4;
+	while (bytes / 2 < left && bytes < nn_config.ring_max)
+		bytes *= 2;
 	if (bytes > nn_config.ring_max)
 		bytes = nn_config.ring_max;
 	if (bytes <= stream->tx_mask + 1 || stream->pair->inherited || !peer_has_entered(stream) ||

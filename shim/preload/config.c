@@ -177,7 +177,7 @@ int config_read(struct front_config *config)
 	config->core = (struct nn_config){
 		.backend = {ARENA_MEMFD, NULL},
 		.ring_min = 64u << 10,
-		.ring_max = 1u << 20,
+		.ring_max = 1u << 20, /* as much as the kernel surely takes at once when a stream goes back to TCP */
 		.spin_ns = 200000,
 		.after_calls = 6,
 		.after_bytes = 64u << 10,

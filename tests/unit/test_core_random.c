@@ -205,7 +205,7 @@ static void do_grow(int end)
 	enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
 
 	if (tx_taken(stream) && !stream->tx_replaying && !tx_outside_wanted(stream))
-		SAY("%d grow -> %d\n", end, tx_grow(stream));
+		SAY("%d grow -> %d\n", end, tx_grow(stream, 1));
 	lock_drop(&stream->own->tx_lock, lock);
 }
 
