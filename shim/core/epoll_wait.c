@@ -52,18 +52,6 @@ static long kernel_look(struct nn_set *set, struct epoll_event *events, int max,
 	return count;
 }
 
-/* Goes on with a look that found `known` and had no places for more; there are `count` events by now. What is ready by level comes once more
- * behind all others. Returns how many more there are. */
-static long kernel_look_on(struct nn_set *set, struct epoll_event *events, long known, long count, int max, bool *ours)
-{
-	long more = kernel_look(set, events + count, max - (int)count, ours);
-	for (long i = 0; i < more; i++)
-		for (long k = 0; k < known; k++)
-			if (events[count + i].data.u64 == events[k].data.u64)
-				return i;
-	return more > 0 ? more : 0;
-}
-
 /* A thread leaves the set's sleepers. The last one out takes the set's mark away, but no mark that another has made since; else the next
  * news must ring again, in an empty bell, for those who sleep on. */
 static void leave_sleepers(struct nn_set *set, bool *ours)
@@ -195,18 +183,15 @@ static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uin
 	bool ours = false;
 	for (;;) {
 		bool unsure = false;
-		/* The kernel's items get their turn now and then, and some of the places, which are all where memory has little; first, as what
-		 * it says of a stream counts below. */
+		/* The kernel's items get their turn now and then, and some of the places; first, as what it says of a stream counts below. */
 		bool turn = set->managed_count && (++set->hurried > LOOK_COLLECTIONS || cpu_ticks() - set->looked > LOOK_TICKS);
-		const long some = (max + 3) / 4;
-		long looked_at = turn ? kernel_look(set, events, (int)some, &ours) : 0;
-		long count = looked_at > 0 ? looked_at : 0;
+		long count = turn ? kernel_look(set, events, (max + 3) / 4, &ours) : 0;
+		if (count < 0)
+			count = 0;
 		int places = max - (int)count;
 		int found = places ? set_collect(set, events + count, places, &unsure) : 0;
 		ours = found == places || (ours && found);
 		count += found;
-		if (looked_at == some && count < max)
-			count += kernel_look_on(set, events, looked_at, count, max, &ours);
 		if (count)
 			return done(set, events, max, count, ours, true);
 		if (deadline == 0 && !unsure) {
