@@ -323,6 +323,7 @@ long nn_shutdown(int fd, int how)
 			if (!tx_pay(stream))
 				stream_reset(stream); /* rather than an end before all bytes */
 			say(stream, END_FIN);
+			waiters_ring_own(stream->own); /* who waits for room waits no longer */
 		}
 	}
 	long outcome = sys_call2(SYS_shutdown, fd, how);

@@ -170,7 +170,7 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 		}
 		if (atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN) {
 			tx_unlock(stream, lock);
-			return RING_LEFT; /* shut down: EPIPE and SIGPIPE are the kernel's to give */
+			return *sent ? RING_DONE : RING_LEFT; /* shut down: EPIPE and SIGPIPE are the kernel's to give */
 		}
 		if (lock == LOCK_NESTED) {
 			/* Where the call that we interrupt is not copying, but moving the stream, nothing can be sent before it goes on. */
