@@ -79,7 +79,7 @@ static struct nn_stream *fresh_slot(void)
 {
 	uint32_t index = atomic_load(&top);
 	do {
-		if (index == STREAMS)
+		if (index == STREAMS || !streams)
 			return NULL;
 	} while (!atomic_compare_exchange_weak(&top, &index, index + 1));
 	atomic_store_explicit(&nn_state->stream_top, stream_top(), memory_order_relaxed);
