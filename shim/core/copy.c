@@ -119,9 +119,17 @@ int nn_splice(struct nn_io *io, int in, off_t *in_offset, int out, off_t *out_of
 	io->counted = false;
 	/* Pages change hands inside the kernel: such directions belong on TCP. */
 	struct nn_stream *to = stream_get(out), *from = stream_get(in);
+	long wait = 0;
 	if (to) {
 		stream_outside(to, NN_REASON_CALL, OUTSIDE_TX);
+		wait = tx_wait_raw(to, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0);
 		stream_put(to);
+	}
+	if (wait) {
+		if (from)
+			stream_put(from);
+		io->result = wait;
+		return NN_DONE;
 	}
 	if (!from)
 		return NN_RAW;
@@ -150,8 +158,14 @@ int nn_sendfile(struct nn_io *io, int out, int in, off_t *offset, size_t count)
 	struct nn_stream *stream = io->stream;
 	/* Only what can be read twice: a failed send must leave the source as it was. */
 	bool seekable = sys_call3(SYS_lseek, in, 0, SEEK_CUR) >= 0;
-	if (stream_is_paired(stream) && !seekable)
+	if (stream_is_paired(stream) && !seekable) {
 		stream_outside(stream, NN_REASON_CALL, OUTSIDE_BOTH);
+		io->result = tx_wait_raw(stream, 0);
+		if (io->result) {
+			stream_put(stream);
+			return NN_DONE;
+		}
+	}
 	for (;;) {
 		if (stream_is_paired(stream)) {
 			if (!tx_taken(stream))

@@ -275,6 +275,29 @@ static int send_taken(struct nn_io *io, struct cursor *from, int flags)
 	return NN_DONE;
 }
 
+long tx_wait_raw(struct nn_stream *stream, int flags)
+{
+	struct wait_call call = {.began = signals_ran()};
+	if (!stream_is_paired(stream))
+		return 0;
+	for (;;) {
+		enum lock_outcome lock = tx_lock(stream);
+		if (lock == LOCK_TAKEN && stream->tx_replaying)
+			tx_replay_more(stream);
+		bool raw = !tx_taken(stream);
+		tx_unlock(stream, lock);
+		if (raw)
+			return 0;
+		if (stream_nonblocking(stream, flags))
+			return -EAGAIN;
+		if (lock == LOCK_NESTED)
+			return -EINTR; /* what we interrupt is moving it */
+		long outcome = stream_wait_tx(stream, &call);
+		if (outcome < 0)
+			return outcome;
+	}
+}
+
 int nn_send(struct nn_io *io, int fd, const struct iovec *iov, int count, int flags)
 {
 	io->sending = true;
@@ -316,6 +339,11 @@ int nn_sendmsg(struct nn_io *io, int fd, const struct msghdr *message, int flags
 		if (!io->stream)
 			return NN_RAW;
 		stream_outside(io->stream, NN_REASON_CALL, OUTSIDE_TX);
+		io->result = tx_wait_raw(io->stream, flags);
+		if (io->result) {
+			stream_put(io->stream);
+			return NN_DONE;
+		}
 		raw_begin(io);
 		return raw_call(io, fd, message, flags);
 	}

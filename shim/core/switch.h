@@ -116,6 +116,10 @@ bool tx_pay(struct nn_stream *stream);
 void tx_reload(struct nn_stream *stream); /* as rx_reload */
 void tx_follow(struct nn_stream *stream); /* the same, and epoll sets hear of it; not while one forks */
 
+/* After OUTSIDE_TX, before a call of the kernel's that sends: what is sent again by TCP goes first. 0, or -errno of a send with these flags
+ * that found no room. Takes the lock (send.c). */
+long tx_wait_raw(struct nn_stream *stream, int flags);
+
 /* True when the peer has asked (END_WANT_OUTSIDE) and we have not served it yet. After our FIN the kernel takes no more: then what was not
  * read stays readable in the ring, and nowhere else. */
 static inline bool tx_outside_wanted(const struct nn_stream *stream)

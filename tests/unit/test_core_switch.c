@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* One direction on its way between TCP and rings, step by step: who holds which bytes, and what becomes of the rings. */
+#include <fcntl.h>
+
 #include "core_liar.h"
 #include "core_flow.h" /* after it: its names would be shadowed */
 
@@ -170,6 +172,86 @@ static void sent_again_in_pieces(void)
 	get_rest();
 }
 
+/* Calls of the kernel's that send: none of them goes before what is sent again. -EAGAIN, or the kernel has made it. */
+static long send_with_control(int fd, const uint8_t *data, size_t size)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(struct ucred))];
+	} control = {.header = {CMSG_LEN(sizeof(struct ucred)), SOL_SOCKET, SCM_CREDENTIALS}};
+	struct iovec iov = {(void *)data, size};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	struct nn_io io;
+	if (nn_sendmsg(&io, fd, &message, MSG_DONTWAIT) == NN_DONE)
+		return io.result;
+	return nn_raw_done(&io, sys_call3(SYS_sendmsg, fd, &message, MSG_DONTWAIT));
+}
+
+static int source[2]; /* a pipe */
+
+static long send_by_splice(int fd, const uint8_t *data, size_t size)
+{
+	struct nn_io io;
+	(void)data;
+	if (nn_splice(&io, source[0], NULL, fd, NULL, size, SPLICE_F_NONBLOCK) == NN_DONE)
+		return io.result;
+	return nn_raw_done(&io, sys_call6(SYS_splice, source[0], NULL, fd, NULL, size, SPLICE_F_NONBLOCK));
+}
+
+static long send_by_sendfile(int fd, const uint8_t *data, size_t size)
+{
+	struct nn_io io;
+	(void)data;
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	nn_flags_changed(fd);
+	if (nn_sendfile(&io, fd, source[0], NULL, size) == NN_DONE)
+		return io.result;
+	return nn_raw_done(&io, sys_call4(SYS_sendfile, fd, source[0], NULL, size));
+}
+
+static void raw_behind(long (*send_raw)(int fd, const uint8_t *data, size_t size))
+{
+	uint8_t data[10];
+
+	begin_sending_again();
+	fill_bytes(data, sizeof data, sent, 0);
+	CHECK_IS(pipe(source), 0);
+	CHECK_IS(write(source[1], data, sizeof data), sizeof data);
+	for (bool done = false; !done || received < sent;) {
+		if (!done) {
+			long outcome = send_raw(wire.fd[0], data, sizeof data);
+			CHECK(outcome == -EAGAIN || outcome == sizeof data);
+			CHECK(outcome == -EAGAIN || !from->tx_replaying);
+			done = outcome == sizeof data;
+			sent += done ? sizeof data : 0;
+		}
+		long got = call_recv(wire.fd[1], bytes, 1000, MSG_DONTWAIT);
+		CHECK(got > 0 || got == -EAGAIN);
+		if (got > 0) {
+			check_bytes(bytes, (size_t)got, received, 0);
+			received += (uint64_t)got;
+		}
+	}
+}
+
+static void control_behind_what_is_sent_again(void)
+{
+	raw_behind(send_with_control);
+}
+
+static void splice_behind_what_is_sent_again(void)
+{
+	raw_behind(send_by_splice);
+}
+
+/* The kernel has no sendfile from a pipe; what matters is that none is made too early. */
+static void sendfile_behind_what_is_sent_again(void)
+{
+	begin_sending_again();
+	CHECK_IS(pipe(source), 0);
+	CHECK_IS(send_by_sendfile(wire.fd[0], NULL, 10), -EAGAIN);
+}
+
 /* Asked for, then read from the ring to the end, and asked again: what is on its way must not be read as news. */
 /* A sender that leaves its ring takes along what is unread; what is read from the ring meanwhile does not come twice. */
 static void left_with_all(void)
@@ -316,6 +398,9 @@ CORE_TEST(grows_when_full, 20)
 CORE_TEST(sent_again_from_where_it_asked, 20)
 CORE_TEST(sent_again_from_two_rings, 20)
 CORE_TEST(sent_again_in_pieces, 20)
+CORE_TEST(control_behind_what_is_sent_again, 20)
+CORE_TEST(splice_behind_what_is_sent_again, 20)
+CORE_TEST(sendfile_behind_what_is_sent_again, 20)
 CORE_TEST(left_with_all, 5)
 CORE_TEST(left_behind, 5)
 CORE_TEST(left_after_fin, 5)
@@ -336,6 +421,9 @@ int main(void)
 		cmocka_unit_test(test_sent_again_from_where_it_asked),
 		cmocka_unit_test(test_sent_again_from_two_rings),
 		cmocka_unit_test(test_sent_again_in_pieces),
+		cmocka_unit_test(test_control_behind_what_is_sent_again),
+		cmocka_unit_test(test_splice_behind_what_is_sent_again),
+		cmocka_unit_test(test_sendfile_behind_what_is_sent_again),
 		cmocka_unit_test(test_left_with_all),
 		cmocka_unit_test(test_left_behind),
 		cmocka_unit_test(test_left_after_fin),
