@@ -39,11 +39,25 @@ static void linger_no_time(int fd)
 	sys_call5(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
+/* What comes by TCP once more has been read. */
+static void drop_what_came_twice(struct nn_stream *stream)
+{
+	if (!rx_taken(stream) || !rx_trylock(stream))
+		return;
+	if (atomic_load(&stream->shared))
+		rx_reload(stream);
+	rx_enter(stream);
+	if (stream->rx_skip)
+		rx_drop_skipped(stream);
+	rx_unlock(stream, LOCK_TAKEN);
+}
+
 /* Has the peer sent what nobody has read? It may lie in the kernel, in the ring that is read from, or in one that is not entered
  * yet, as what was sent before it is unread as well. */
-static bool unread(const struct nn_stream *stream, int fd)
+static bool unread(struct nn_stream *stream, int fd)
 {
 	int held = 0;
+	drop_what_came_twice(stream);
 	if (sys_call3(SYS_ioctl, fd, FIONREAD, &held) == 0 && held)
 		return true;
 	if (!rx_taken(stream))

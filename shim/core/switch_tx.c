@@ -234,7 +234,8 @@ void tx_serve_outside(struct nn_stream *stream)
 
 bool tx_replay_more(struct nn_stream *stream)
 {
-	while (stream->tx_replay < stream->tx_replay_end) {
+	/* Who has closed has read all of it, or has said that he has not. */
+	while (stream->tx_replay < stream->tx_replay_end && !(peer_tx_flags(stream) & END_CLOSED)) {
 		bool old = stream->tx_replay < stream->tx_replay_split;
 		const uint8_t *ring = old ? (uint8_t *)stream->pair->own + stream->tx_old_offset : stream->tx_ring;
 		uint64_t mask = old ? stream->tx_old_mask : stream->tx_mask;

@@ -252,6 +252,37 @@ static void sendfile_behind_what_is_sent_again(void)
 	CHECK_IS(send_by_sendfile(wire.fd[0], NULL, 10), -EAGAIN);
 }
 
+/* Read from the ring after it was asked for by TCP, so that it comes twice: for who closes then nothing was unread. */
+static void closes_what_comes_twice(bool has_come)
+{
+	set_up();
+	put(1);
+	get_rest();
+	put(1000);
+	stream_outside(to, NN_REASON_CALL, OUTSIDE_RX);
+	get_rest();
+	if (has_come)
+		serve(from);
+	CHECK_IS(nn_close(wire.fd[1]), 0);
+	wire.fd[1] = -1;
+	serve(from);
+	CHECK_IS(call_recv(wire.fd[0], bytes, 1, 0), 0);
+	int error = -1;
+	socklen_t length = sizeof error;
+	CHECK_IS(getsockopt(wire.fd[0], SOL_SOCKET, SO_ERROR, &error, &length), 0);
+	CHECK_IS(error, 0);
+}
+
+static void closed_before_it_comes_twice(void)
+{
+	closes_what_comes_twice(false);
+}
+
+static void closed_after_it_came_twice(void)
+{
+	closes_what_comes_twice(true);
+}
+
 /* Asked for, then read from the ring to the end, and asked again: what is on its way must not be read as news. */
 /* A sender that leaves its ring takes along what is unread; what is read from the ring meanwhile does not come twice. */
 static void left_with_all(void)
@@ -401,6 +432,8 @@ CORE_TEST(sent_again_in_pieces, 20)
 CORE_TEST(control_behind_what_is_sent_again, 20)
 CORE_TEST(splice_behind_what_is_sent_again, 20)
 CORE_TEST(sendfile_behind_what_is_sent_again, 20)
+CORE_TEST(closed_before_it_comes_twice, 5)
+CORE_TEST(closed_after_it_came_twice, 5)
 CORE_TEST(left_with_all, 5)
 CORE_TEST(left_behind, 5)
 CORE_TEST(left_after_fin, 5)
@@ -424,6 +457,8 @@ int main(void)
 		cmocka_unit_test(test_control_behind_what_is_sent_again),
 		cmocka_unit_test(test_splice_behind_what_is_sent_again),
 		cmocka_unit_test(test_sendfile_behind_what_is_sent_again),
+		cmocka_unit_test(test_closed_before_it_comes_twice),
+		cmocka_unit_test(test_closed_after_it_came_twice),
 		cmocka_unit_test(test_left_with_all),
 		cmocka_unit_test(test_left_behind),
 		cmocka_unit_test(test_left_after_fin),
