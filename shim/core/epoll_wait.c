@@ -84,7 +84,7 @@ static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events,
 	if (managed)
 		*ours |= waiter_falls_asleep(&set->waiter);
 	long count = set_collect(set, events, max, unsure); /* W2 */
-	*ours &= count > 0;
+	*ours &= count > 0 || *unsure;
 	*looked = count;
 	if (!count && !*unsure) {
 		if (set->blind && managed && left > BLIND_NS)
@@ -127,7 +127,7 @@ static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max
 		cpu_relax();
 		count = set_collect(set, events, max, unsure);
 	}
-	*ours &= count > 0;
+	*ours &= count > 0 || *unsure;
 	*looked = true;
 	if (count)
 		return count;
@@ -136,7 +136,7 @@ static long spin_in(struct set_sleep *whole, struct epoll_event *events, int max
 		uint64_t looked_at = nn_now_ns();
 		while (!count && spin_turn(&spin)) {
 			count = set_collect(set, events, max, unsure);
-			*ours &= count > 0;
+			*ours &= count > 0 || *unsure;
 			if (!count && set->items && nn_now_ns() - looked_at > SPIN_LOOK_NS) {
 				count = kernel_look(set, events, max, ours);
 				looked_at = nn_now_ns();
@@ -190,7 +190,7 @@ static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uin
 			count = 0;
 		int places = max - (int)count;
 		int found = places ? set_collect(set, events + count, places, &unsure) : 0;
-		ours = found == places || (ours && found);
+		ours = found == places || (ours && (found || unsure));
 		count += found;
 		if (count)
 			return done(set, events, max, count, ours, true);

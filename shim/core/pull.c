@@ -213,6 +213,12 @@ static long peek(struct nn_stream *stream, struct cursor *to, struct wish wish)
 	return end == head + (uint64_t)got ? got + peek_further(stream, whole, (uint64_t)got, to, wish.discard) : got;
 }
 
+static long error_or_end(struct nn_stream *stream)
+{
+	int error = stream_take_error(stream);
+	return error ? -error : PULL_END;
+}
+
 long stream_pull(struct nn_stream *stream, struct cursor *to, struct wish wish, bool nested)
 {
 	long total = 0;
@@ -221,8 +227,7 @@ long stream_pull(struct nn_stream *stream, struct cursor *to, struct wish wish, 
 		if (stream->rx_spoiled) {
 			if (total)
 				return total;
-			int error = stream_take_error(stream);
-			return error ? -error : PULL_END;
+			return error_or_end(stream);
 		}
 		long got = wish.peek ? peek(stream, to, wish) : stream->rx_ring ? ring_read(stream, to, wish) : tcp_read(stream, to, wish);
 		if (got > 0) {
@@ -242,7 +247,7 @@ long stream_pull(struct nn_stream *stream, struct cursor *to, struct wish wish, 
 		/* A reset is told after the bytes, and instead of the end, unless that had come before it. */
 		if (!stream->rx_ring || drained(stream)) {
 			if (stream_reset_unseen(stream) || stream_has_error(stream))
-				return stream_reset_late(stream) ? PULL_END : -stream_take_error(stream);
+				return stream_reset_late(stream) ? PULL_END : error_or_end(stream);
 			if (stream_error(stream)) { /* the kernel's, which knows what came first */
 				char byte;
 				long outcome = sys_call6(SYS_recvfrom, stream->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);

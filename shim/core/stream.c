@@ -453,7 +453,9 @@ int stream_take_error(struct nn_stream *stream)
 		error = kernel_error(stream);
 	if (!error && stream_reset_unseen(stream))
 		error = stream_reset_late(stream) && !(atomic_load(&stream->own->tx_flags) & END_FIN) ? EPIPE : ECONNRESET;
-	if ((error == ECONNRESET || error == EPIPE) && stream_tell_reset(stream)) {
+	if (error == ECONNRESET || error == EPIPE) {
+		if (!stream_tell_reset(stream))
+			return 0; /* another thread has */
 		/* The kernel's RST carries the same news, now or in a moment: it must not be told twice. Whatever the peer does, from
 		 * here on the kernel says what it says of a connection that is gone. */
 		sys_call2(SYS_shutdown, stream->fd, SHUT_RDWR);
