@@ -411,7 +411,7 @@ void stream_look(struct nn_stream *stream, uint32_t revents)
 	if (info.tcpi_state == CLOSED) {
 		if (!stream_error(stream) && kernel_has_error(stream))
 			stream_set_error(stream, ERROR_KERNEL);
-		edge = !(atomic_fetch_or(&stream->kernel_hup, HUP_CLOSED) & HUP_CLOSED) && stream_error(stream) && !(said & END_RESET);
+		edge = !(atomic_fetch_or(&stream->kernel_hup, HUP_CLOSED) & HUP_CLOSED) && !(said & END_RESET);
 	}
 	bool first = !(atomic_fetch_or(&stream->kernel_hup, HUP_END) & HUP_END);
 	if (edge || (first && !(said & END_FIN)))

@@ -31,7 +31,7 @@ def let_go(m, end, process, fd):
     last = len(end.refs) == 1
     shared = len({p for p, _ in end.peer.refs}) > 1
     if last and end.waiting and shared and not m.open_questions:
-        return  # what one process has taken from the kernel of a reset, the others that share the end do not know
+        return  # a reset that one process is being told of at this moment may be shown to another that shares the end
     if last and end.waiting and end.peer.waiting:
         return  # a reset, and bytes on their way both ways: what arrives is open on TCP itself
     watched = any(s[0] == process for s in end.sets) and len([p for p, _ in end.refs if p == process]) == 1
