@@ -40,7 +40,7 @@ static void wake_owner(struct board *board, const struct board_step *step)
 {
 	struct board_process *process = &board->processes[step->process];
 	struct board_thread *thread = &process->threads[step->thread];
-	if (step->kind == STEP_WATCH || step->kind == STEP_HOST)
+	if (step->kind == STEP_WATCH || step->kind == STEP_SETTLE || step->kind == STEP_HOST)
 		bell_ring(&board->bell);
 	else if (step->kind == STEP_DIRECT || !atomic_load(&thread->alive))
 		bell_ring(&process->bell);

@@ -8,7 +8,8 @@
  *   an actor      RUN: the step ends when the operation has returned; START: as soon as it has begun
  *   nobody        COLLECT: ends when the step `of` has; GREET: ends when `process` has said hello `wanted` times
  *   a steward     DIRECT: the main thread of `process` does it, as the actor is busy
- *   the conductor WATCH: ends when the step `of` has, or sleeps in the kernel; HOST: sleep, kill and the like
+ *   the conductor WATCH: ends when the step `of` has, or sleeps in the kernel for good; SETTLE: or sleeps at all;
+ *                 HOST: sleep, kill and the like
  *
  * Two may see at once that a COLLECT or GREET is over: the thread that brings it about, and the one that moved `turn`
  * there. Both first write what they did, then read what the other did (all sequentially consistent), so at least one sees it;
@@ -31,7 +32,7 @@ enum {
 	OUTCOME_MAX = 8192,
 };
 
-enum step_kind { STEP_RUN, STEP_START, STEP_COLLECT, STEP_GREET, STEP_DIRECT, STEP_WATCH, STEP_HOST };
+enum step_kind { STEP_RUN, STEP_START, STEP_COLLECT, STEP_GREET, STEP_DIRECT, STEP_WATCH, STEP_SETTLE, STEP_HOST };
 enum step_state { STEP_WAITING, STEP_RUNNING, STEP_DONE };
 
 struct board_step {

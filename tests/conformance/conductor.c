@@ -7,8 +7,8 @@
  *   play COUNT [SECONDS]    COUNT lines follow, one step each, none longer     INDEX OUTCOME... then ok | broken WHY
  *   end                     ends all processes                                 ok | broken WHY
  *
- * A step: `run|start P T TEXT`, `direct P T TEXT`, `collect N`, `watch N`, `greet P`, `sleep MS`, `kill P NUMBER`, `gone P`,
- * `nothing`; P a process and T a thread by number, N a step by its index in the script. TEXT may hold {N}: the private part
+ * A step: `run|start P T TEXT`, `direct P T TEXT`, `collect N`, `watch N`, `settle N`, `greet P`, `sleep MS`,
+ * `kill P NUMBER`, `gone P`, `nothing`; P a process and T a thread by number, N a step by its index in the script. TEXT may hold {N}: the private part
  * of that step's outcome. All that is played between `begin` and `end` is played by the same two processes: a sitting.
  *
  * Whether a step blocks is not a matter of time but of state: its thread sleeps in the kernel, and has not run between
@@ -36,6 +36,7 @@ enum {
 	STEP_MS = 8000,	     /* no step takes longer, where the client does not say otherwise */
 	END_MS = 3000,	     /* nor the end of all processes */
 	LOOK_US = 300,	     /* between two looks at a thread */
+	SETTLE_US = 30,	     /* for one that was woken */
 	ASLEEP_US = 1500,    /* so long, it has not run */
 	RESTLESS_US = 500000, /* one that never lies still */
 	HIGH_FD = 503,	     /* where no other allocation of a player gets */
@@ -238,6 +239,17 @@ static bool asleep(unsigned p, int tid, char *runs, size_t size)
 	return state && state[1] && (state[2] == 'S' || state[2] == 'D');
 }
 
+/* Has whoever plays the step had the processor that it was woken for, if it was? */
+static const char *settle(const struct board_step *step)
+{
+	const struct board_step *of = &board->steps[step->of];
+	char runs[128];
+	know(of->process);
+	if (atomic_load(&of->state) == STEP_DONE || asleep(of->process, atomic_load(&of->tid), runs, sizeof runs))
+		return "";
+	return NULL;
+}
+
 static struct {
 	uint64_t begun, still;
 	char runs[128];
@@ -279,12 +291,19 @@ static const char *host(const struct board_step *step)
 	return "";
 }
 
+/* The step that step `index` is about: itself, or another. */
+static uint32_t about(uint32_t index)
+{
+	const struct board_step *step = &board->steps[index];
+	return step->kind == STEP_COLLECT || step->kind == STEP_WATCH || step->kind == STEP_SETTLE ? step->of : index;
+}
+
 /* Steps that will never end by themselves, as their process has: done. False: one has not even begun. */
 static bool bury(uint32_t turn)
 {
 	uint32_t index = turn & 0xffff;
 	const struct board_step *step = &board->steps[index];
-	uint32_t of = step->kind == STEP_COLLECT || step->kind == STEP_WATCH ? step->of : index;
+	uint32_t of = about(index);
 	const struct board_step *target = &board->steps[of];
 	if (step->kind == STEP_GREET || step->kind == STEP_HOST || !ended(target->process, 0) ||
 		atomic_load(&board->turn) != turn || atomic_load(&target->state) == STEP_DONE)
@@ -302,8 +321,7 @@ static bool bury(uint32_t turn)
 
 static bool hangs(uint32_t index)
 {
-	const struct board_step *step = &board->steps[index];
-	uint32_t of = step->kind == STEP_COLLECT || step->kind == STEP_WATCH ? step->of : index;
+	uint32_t of = about(index);
 	char text[300];
 	snprintf(text, sizeof text, "%c%.0u: %.200s: hangs; TIMEOUT after %d s", 'A' + board->steps[of].process,
 		board->steps[of].thread, board->text + board->steps[of].text, step_ms / 1000);
@@ -328,7 +346,8 @@ static bool play(void)
 			memset(&watching, 0, sizeof watching);
 		}
 		const struct board_step *step = &board->steps[index];
-		const char *outcome = step->kind == STEP_HOST ? host(step) : step->kind == STEP_WATCH ? watch(step) : NULL;
+		const char *outcome = step->kind == STEP_HOST ? host(step) : step->kind == STEP_WATCH ? watch(step) :
+			step->kind == STEP_SETTLE ? settle(step) : NULL;
 		if (outcome) {
 			board_done(board, turn, index, outcome);
 			board_advance(board, turn);
@@ -341,7 +360,7 @@ static bool play(void)
 		}
 		if (now - since > (uint64_t)step_ms * 1000)
 			return hangs(index);
-		bell_wait(&board->bell, seen, step->kind == STEP_WATCH ? LOOK_US : 20000);
+		bell_wait(&board->bell, seen, step->kind == STEP_SETTLE ? SETTLE_US : step->kind == STEP_WATCH ? LOOK_US : 20000);
 	}
 }
 
@@ -352,7 +371,7 @@ static bool put(uint32_t index, const char *line)
 		const char *word;
 		enum step_kind kind;
 	} kinds[] = {{"run", STEP_RUN}, {"start", STEP_START}, {"direct", STEP_DIRECT}, {"collect", STEP_COLLECT},
-		{"watch", STEP_WATCH}, {"greet", STEP_GREET}, {"kill", STEP_HOST}, {"gone", STEP_HOST}, {"sleep", STEP_HOST},
+		{"watch", STEP_WATCH}, {"settle", STEP_SETTLE}, {"greet", STEP_GREET}, {"kill", STEP_HOST}, {"gone", STEP_HOST}, {"sleep", STEP_HOST},
 		{"nothing", STEP_HOST}};
 	struct board_step *step = &board->steps[index];
 	char word[16] = "", text[4096] = "";
@@ -366,7 +385,7 @@ static bool put(uint32_t index, const char *line)
 	if (i == sizeof kinds / sizeof *kinds)
 		return broken(line);
 	step->kind = (uint8_t)kinds[i].kind;
-	if (step->kind == STEP_COLLECT || step->kind == STEP_WATCH) {
+	if (step->kind == STEP_COLLECT || step->kind == STEP_WATCH || step->kind == STEP_SETTLE) {
 		step->of = (uint16_t)first;
 		step->process = board->steps[first].process;
 	} else if (step->kind == STEP_HOST) {

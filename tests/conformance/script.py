@@ -87,13 +87,21 @@ class Program:
     def __init__(self, item):
         self.instructions, self.notes = ["nothing 0"], []
         self.open_steps, self.vars = {}, {}
+        self.blocked = set()
         for line in item.lines:
             try:
                 self.line(line)
+                self.settle()
             except (KeyError, IndexError, ValueError) as error:
                 raise Invalid(f"{line}: {error!r}") from error
         if self.open_steps:
             raise Invalid(f"{', '.join(self.open_steps)}: a step that was not collected")
+
+    def settle(self):
+        """Whom the last step has woken is let run: what happens next must not be able to change what it finds."""
+        for index in self.open_steps.values():
+            if index in self.blocked:
+                self.emit(f"settle {index}")
 
     def emit(self, instruction):
         self.instructions.append(instruction)
@@ -151,6 +159,7 @@ class Program:
                 raise ValueError("busy")
             self.open_steps[actor] = self.act("start", actor, text)
             if mode == "&":
+                self.blocked.add(self.open_steps[actor])
                 self.notes.append(Note(line, self.emit(f"watch {self.open_steps[actor]}")))
         else:
             if actor in self.open_steps:
