@@ -60,11 +60,19 @@ static long finish_raw(struct nn_stream *stream, struct cursor *to, size_t got, 
 	return (long)got;
 }
 
+/* Are the `got` bytes that a call peeks at all the ring can hold, and `target` more? */
+static bool beyond_ring(const struct nn_stream *stream, size_t got, size_t target)
+{
+	return stream->rx_ring && got < target && got > stream->rx_mask;
+}
+
 /* Bytes worth waking for, of a call that wants `target` and has `got`: no more than the ring holds before its sender must wait. A peeked
  * byte stays where it is: then one more than there are, and beyond the ring time alone tells. */
 static uint64_t worth_waking(const struct nn_stream *stream, bool peek, size_t got, size_t target)
 {
 	if (peek && got && rx_segment_end(stream) != UINT64_MAX)
+		return WANT_TIME;
+	if (peek && beyond_ring(stream, got, target))
 		return WANT_TIME;
 	uint64_t half = stream->rx_ring ? stream->rx_mask / 2 + 1 : UINT64_MAX;
 	uint64_t wanted = peek ? target : target - got;
@@ -120,6 +128,9 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 			}
 			return got ? (long)got : -EAGAIN;
 		}
+		/* And its sender has found no room in a larger one? The kernel has more room for what nobody takes away. */
+		if (wish.peek && beyond_ring(stream, got, target) && atomic_load(&stream->peer->space_at))
+			stream_outside(stream, NN_REASON_CALL, OUTSIDE_RX);
 		long waited = stream_wait_rx(stream, worth_waking(stream, wish.peek, got, target), &call);
 		if (waited < 0)
 			return got ? (long)got : waited;
