@@ -153,6 +153,23 @@ void bell_ring_own(unsigned slot)
 	sys_call6(SYS_sendto, bells[slot].fd, NULL, 0, MSG_DONTWAIT | MSG_NOSIGNAL, &address, length);
 }
 
+void bell_ring_shared(unsigned slot)
+{
+	const struct board *board = rendezvous_board();
+	uint64_t id = atomic_load(&board->slots[slot].bell);
+	if (id == bells[slot].id) {
+		bell_ring_own(slot);
+		return;
+	}
+	struct sockaddr_un address;
+	socklen_t length = bell_name(&address, board, id);
+	long fd = make_socket();
+	if (fd < 0)
+		return;
+	sys_call6(SYS_sendto, fd, NULL, 0, MSG_DONTWAIT | MSG_NOSIGNAL, &address, length);
+	sys_call1(SYS_close, fd);
+}
+
 bool bell_ring(const struct nn_pair *pair, unsigned slot)
 {
 	uint64_t id = atomic_load_explicit(&pair->peer_board->slots[slot].bell, memory_order_relaxed);

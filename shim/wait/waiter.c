@@ -163,7 +163,7 @@ void waiters_ring_own(const struct end_block *own)
 	for (unsigned word = 0; word < 2; word++)
 		for (uint64_t places = atomic_load(&own->attach[word]); places; places >>= 16)
 			if (places & 0xffff && (places & 0xffff) <= BOARD_SLOTS)
-				bell_ring_own((unsigned)(places & 0xffff) - 1);
+				bell_ring_shared((unsigned)(places & 0xffff) - 1);
 }
 
 static void ring_slot(struct nn_pair *pair, unsigned slot)

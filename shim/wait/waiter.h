@@ -60,7 +60,7 @@ void waiter_hush(const struct waiter *waiter); /* empties it in any case */
 /* Rings one's own bell. */
 void waiter_ring_own(const struct waiter *waiter);
 
-/* The same for all of this process that are attached to `own`. */
+/* The same for all that are attached to `own`, also in other processes that share the end. */
 void waiters_ring_own(const struct end_block *own);
 
 /* P2, P3: after publishing, for every waiter attached to the peer's end. */
