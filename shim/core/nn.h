@@ -144,6 +144,10 @@ void nn_taken(int fd); /* after pidfd_getfd, from any process: it may name what 
 /* The connection must stay on, or return to, TCP for good. `reason` from enum nn_reason (state.h). Waits briefly for the
  * peer when unread bytes must come again. */
 void nn_stay_tcp(int fd, int reason);
+
+/* Somebody whom no wrapper sees will read from the connection, or send: the direction must be on TCP when this returns, or else the
+ * connection is reset. Waits for the peer as long as for a descriptor that is passed away (half a second). */
+void nn_unseen(int fd, bool sends);
 void nn_flags_changed(int fd); /* after F_SETFL, FIONBIO, FIOASYNC */
 void nn_passing(int fd); /* fd is about to be passed by SCM_RIGHTS or shown to another process */
 

@@ -135,3 +135,12 @@ void nn_stay_tcp(int fd, int reason)
 	stream_outside(stream, (enum nn_reason)reason, OUTSIDE_BOTH);
 	stream_put(stream);
 }
+
+void nn_unseen(int fd, bool sends)
+{
+	struct nn_stream *stream = stream_get(fd);
+	if (!stream)
+		return;
+	stream_outside(stream, NN_REASON_CALL, (sends ? OUTSIDE_TX : OUTSIDE_RX) | OUTSIDE_MUST);
+	stream_put(stream);
+}

@@ -5,6 +5,7 @@
 #include <sys/sendfile.h>
 
 #include "shim/core/state.h"
+#include "shim/core/sys.h"
 
 /* No cancellation point, even where it waits. */
 static ssize_t send_file(int out, int in, off_t *offset, size_t count)
@@ -46,26 +47,43 @@ EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, 
 		real.splice(in, in_offset, out, out_offset, count, flags));
 }
 
-/* Asynchronous requests run later, in libc, where no wrapper sees them. */
-#define ASYNCHRONOUS(name, request_type) \
+/* Asynchronous requests run later, in libc or the kernel, where no wrapper sees them. */
+#define ASYNCHRONOUS(name, request_type, sends) \
 	EXPORT int name(struct request_type *request) \
 	{ \
 		if (is_stream(request->aio_fildes)) \
-			nn_stay_tcp(request->aio_fildes, NN_REASON_CALL); \
+			nn_unseen(request->aio_fildes, sends); \
 		return real.name(request); \
 	}
-ASYNCHRONOUS(aio_read, aiocb)
-ASYNCHRONOUS(aio_write, aiocb)
-ASYNCHRONOUS(aio_read64, aiocb64)
-ASYNCHRONOUS(aio_write64, aiocb64)
+ASYNCHRONOUS(aio_read, aiocb, false)
+ASYNCHRONOUS(aio_write, aiocb, true)
+ASYNCHRONOUS(aio_read64, aiocb64, false)
+ASYNCHRONOUS(aio_write64, aiocb64, true)
 
 #define ASYNCHRONOUS_LIST(name, request_type) \
 	EXPORT int name(int mode, struct request_type *const *list, int count, struct sigevent *event) \
 	{ \
 		for (int i = 0; i < count; i++) \
-			if (list[i] && is_stream(list[i]->aio_fildes)) \
-				nn_stay_tcp(list[i]->aio_fildes, NN_REASON_CALL); \
+			if (list[i] && list[i]->aio_lio_opcode != LIO_NOP && is_stream(list[i]->aio_fildes)) \
+				nn_unseen(list[i]->aio_fildes, list[i]->aio_lio_opcode == LIO_WRITE); \
 		return real.name(mode, list, count, event); \
 	}
 ASYNCHRONOUS_LIST(lio_listio, aiocb)
 ASYNCHRONOUS_LIST(lio_listio64, aiocb64)
+
+/* As libaio's: -errno. */
+EXPORT int io_submit(aio_context_t context, long count, struct iocb **list)
+{
+	for (long i = 0; i < count && list; i++) {
+		const struct iocb *request = list[i];
+		const int fd = request ? (int)request->aio_fildes : -1;
+		if (!is_stream(fd))
+			continue;
+		const int what = request->aio_lio_opcode;
+		if (what == IOCB_CMD_POLL)
+			nn_stay_tcp(fd, NN_REASON_CALL);
+		else
+			nn_unseen(fd, what == IOCB_CMD_PWRITE || what == IOCB_CMD_PWRITEV);
+	}
+	return (int)sys_call3(SYS_io_submit, context, count, list);
+}

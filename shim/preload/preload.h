@@ -4,6 +4,7 @@
 #define SHIM_PRELOAD_PRELOAD_H
 
 #include <errno.h>
+#include <linux/aio_abi.h>
 #include <pthread.h>
 #include <stdbool.h>
 
@@ -20,6 +21,9 @@
 #endif
 #define ALIAS(alias_name, name) \
 	EXPORT extern __typeof__(name) alias_name __attribute__((alias(#name) SAME_ATTRIBUTES(name)))
+
+/* libaio's: glibc has no header for it. */
+int io_submit(aio_context_t context, long count, struct iocb **list);
 
 static inline bool is_stream(int fd)
 {

@@ -111,6 +111,7 @@ static bool route(long *result, long number, long a, long b, long c, long d, lon
 	case SYS_clone:
 	case SYS_clone3: IF(true, fork_by_number(number, a, b, c, d, e));
 	case SYS_pidfd_getfd: IF(true, pidfd_getfd(fd, (int)b, (unsigned)c));
+	case SYS_io_submit: IF(true, answer(io_submit((aio_context_t)a, b, (void *)c)));
 	case SYS_io_uring_setup: IF(true, answer(-ENOSYS));
 #ifdef SYS_poll /* calls that newer architectures do without */
 	case SYS_poll: IF(true, poll((void *)a, (nfds_t)b, (int)c));

@@ -2,8 +2,10 @@
 /* Operations that receive, and those that ask how many bytes there are. */
 #include "tests/conformance/player.h"
 
+#include <aio.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -15,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -377,9 +380,56 @@ static void op_warm(struct call *call)
 	say(call, "%u", byte);
 }
 
+/* aioread FD SIZE: by a thread of libc */
+static void op_aioread(struct call *call)
+{
+	size_t size = (size_t)arg_number(call, 2, 4096);
+	uint8_t *data = calloc(1, size + 1);
+	struct aiocb request = {.aio_fildes = arg_fd(call, 1), .aio_buf = data, .aio_nbytes = size};
+	const struct aiocb *list[] = {&request};
+	if (aio_read(&request) == 0 && aio_suspend(list, 1, NULL) == 0 && aio_error(&request) == 0)
+		received(call, aio_return(&request), data, size);
+	else
+		say(call, "error %d", aio_error(&request));
+	free(data);
+}
+
+/* ioread FD SIZE: by the kernel */
+static void op_ioread(struct call *call)
+{
+	size_t size = (size_t)arg_number(call, 2, 4096);
+	uint8_t *data = calloc(1, size + 1);
+	aio_context_t context = 0;
+	struct iocb request = {.aio_fildes = (uint32_t)arg_fd(call, 1), .aio_lio_opcode = IOCB_CMD_PREAD, .aio_buf = (uintptr_t)data,
+		.aio_nbytes = size}, *list[] = {&request};
+	struct io_event event = {0};
+	syscall(SYS_io_setup, 1, &context);
+	if (syscall(SYS_io_submit, context, 1, list) == 1 && syscall(SYS_io_getevents, context, 1, 1, &event, NULL) == 1)
+		received(call, event.res, data, size);
+	else
+		say_result(call, -1);
+	syscall(SYS_io_destroy, context);
+	free(data);
+}
+
+/* iopoll FD: for bytes, by the kernel */
+static void op_iopoll(struct call *call)
+{
+	aio_context_t context = 0;
+	struct iocb request = {.aio_fildes = (uint32_t)arg_fd(call, 1), .aio_lio_opcode = IOCB_CMD_POLL, .aio_buf = POLLIN}, *list[] = {&request};
+	struct io_event event = {0};
+	syscall(SYS_io_setup, 1, &context);
+	if (syscall(SYS_io_submit, context, 1, list) == 1 && syscall(SYS_io_getevents, context, 1, 1, &event, NULL) == 1)
+		say(call, "%llx", (long long)event.res);
+	else
+		say_result(call, -1);
+	syscall(SYS_io_destroy, context);
+}
+
 const struct op ops_recv[] = {{"recv", op_recv}, {"recvchk", op_recvchk}, {"readchk", op_readchk}, {"read", op_read},
 	{"readv", op_readv}, {"recvfrom", op_recvfrom}, {"recvmsg", op_recvmsg}, {"recvmmsg", op_recvmmsg},
 	{"recvall", op_recvall}, {"gather", op_gather}, {"drain", op_drain}, {"splicein", op_splicein},
 	{"sendodd", op_sendodd}, {"recvodd", op_recvodd}, {"spliceout", op_spliceout},
 	{"inq", op_inq}, {"outq", op_outq}, {"outqnsd", op_outqnsd}, {"atmark", op_atmark}, {"warm", op_warm},
+	{"aioread", op_aioread}, {"ioread", op_ioread}, {"iopoll", op_iopoll},
 	{NULL, NULL}};

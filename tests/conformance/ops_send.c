@@ -2,14 +2,17 @@
 /* Operations that send. */
 #include "tests/conformance/player.h"
 
+#include <aio.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -157,6 +160,41 @@ static void op_sendfile(struct call *call)
 	free(data);
 }
 
+/* aiowrite FD DATA: by a thread of libc */
+static void op_aiowrite(struct call *call)
+{
+	size_t length;
+	struct aiocb request = {.aio_fildes = arg_fd(call, 1)};
+	const struct aiocb *list[] = {&request};
+	uint8_t *data = arg_data(call, 2, &length);
+	request.aio_buf = data;
+	request.aio_nbytes = length;
+	if (aio_write(&request) == 0 && aio_suspend(list, 1, NULL) == 0 && aio_error(&request) == 0)
+		say(call, "%zd", aio_return(&request));
+	else
+		say(call, "error %d", aio_error(&request));
+	free(data);
+}
+
+/* iowrite FD DATA: by the kernel */
+static void op_iowrite(struct call *call)
+{
+	size_t length;
+	aio_context_t context = 0;
+	struct iocb request = {.aio_fildes = (uint32_t)arg_fd(call, 1), .aio_lio_opcode = IOCB_CMD_PWRITE}, *list[] = {&request};
+	struct io_event event = {0};
+	uint8_t *data = arg_data(call, 2, &length);
+	request.aio_buf = (uintptr_t)data;
+	request.aio_nbytes = length;
+	syscall(SYS_io_setup, 1, &context);
+	if (syscall(SYS_io_submit, context, 1, list) == 1 && syscall(SYS_io_getevents, context, 1, 1, &event, NULL) == 1)
+		say(call, "%lld", (long long)event.res);
+	else
+		say_result(call, -1);
+	syscall(SYS_io_destroy, context);
+	free(data);
+}
+
 const struct op ops_send[] = {{"send", op_send}, {"write", op_write}, {"writev", op_writev}, {"sendmsg", op_sendmsg},
 	{"sendto", op_sendto}, {"sendmmsg", op_sendmmsg}, {"sendall", op_sendall}, {"fill", op_fill},
-	{"sendfile", op_sendfile}, {NULL, NULL}};
+	{"sendfile", op_sendfile}, {"aiowrite", op_aiowrite}, {"iowrite", op_iowrite}, {NULL, NULL}};
