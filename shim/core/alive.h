@@ -9,7 +9,7 @@
 /* False also when it cannot be told. */
 bool process_gone(uint32_t pid);
 
-/* The same of a thread, by its kernel thread id. */
-bool thread_gone(uint32_t tid);
+/* The same of a thread, by its nn_self(). */
+bool thread_gone(uint32_t self);
 
 #endif

@@ -38,7 +38,7 @@ static bool set_gets_bell(struct nn_set *set)
 		return true;
 	struct waiter waiter;
 	/* The slot outlives the calling thread: it is held in the name of the process. */
-	waiter_take(&waiter, (uint32_t)nn_pid);
+	waiter_take(&waiter, nn_own());
 	int bell = waiter_bell(&waiter);
 	if (bell < 0 || kernel_ctl(set, EPOLL_CTL_ADD, bell, EPOLLIN | (set->exposed ? 0 : EPOLLET), key_of(KEY_BELL)) < 0) {
 		waiter_drop(&waiter);

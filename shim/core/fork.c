@@ -162,6 +162,7 @@ void nn_fork_prepare(void)
 		holders_fork_stream(stream);
 		atomic_store(&stream->shared, 1);
 	}
+	process_fork_copy();
 	hidden_fork_prepare(); /* the last to be locked, the first to be released: what comes after in the child hides descriptors */
 }
 
@@ -212,6 +213,8 @@ void nn_fork_child(void)
 			hidden_close(stream->fd);
 			stream->kept = false;
 		}
+		if (stream->shown) /* another thread may have been faster than the copy */
+			atomic_store(&stream->shown->in_use, alive(stream));
 		if (!alive(stream))
 			continue;
 		atomic_store(&stream->users, 1);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "shim/core/holders.h"
 
-#include <fcntl.h>
-#include <linux/stat.h>
 #include <sys/mman.h>
 
 #include "shim/core/alive.h"
@@ -46,14 +44,6 @@ static bool child_placed;
 static uint32_t next_socket;
 
 /* ---- members ---------------------------------------------------------------------------------------------------------- */
-
-static uint64_t read_space(void)
-{
-	struct statx facts;
-	if (sys_call5(SYS_statx, AT_FDCWD, "/proc/self/ns/pid", 0, STATX_INO, &facts) < 0)
-		return 0;
-	return facts.stx_ino;
-}
 
 static bool lives(struct member *member)
 {
@@ -265,7 +255,7 @@ static bool need_places(void)
 		return true;
 	child_placed = true;
 	if (own == NONE) {
-		space = read_space();
+		space = process_namespace();
 		be_born(new_member());
 	}
 	child = new_member();
@@ -310,7 +300,7 @@ void holders_fork_end(bool failed)
 
 void holders_fork_child(void)
 {
-	space = child == NONE ? 0 : read_space();
+	space = child == NONE ? 0 : process_namespace();
 	be_born(child);
 	child = NONE;
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "shim/core/hidden.h"
 #include "shim/core/lock.h"
@@ -47,6 +48,23 @@ uint64_t process_allowance(void)
 	return limit.rlim_cur / 16;
 }
 
+uint64_t process_namespace(void)
+{
+	/* A call that every program makes when it starts: no filter forbids it. */
+	struct stat facts;
+	if (nn_confined || sys_call4(SYS_newfstatat, AT_FDCWD, "/proc/self/ns/pid", &facts, 0) < 0)
+		return 0;
+	return facts.st_ino;
+}
+
+/* Who we are to the kernel and to those who share an end. */
+static void know_oneself(void)
+{
+	nn_pid = (int)sys_call0(SYS_getpid);
+	if (!nn_confined)
+		nn_space = (uint32_t)process_namespace() << ID_BITS;
+}
+
 static uint64_t now_by_call(void)
 {
 	struct timespec now;
@@ -60,7 +78,7 @@ int nn_start(const struct nn_config *config, const struct nn_front *front)
 	nn_front = *front;
 	if (!nn_front.now)
 		nn_front.now = now_by_call;
-	nn_pid = (int)sys_call0(SYS_getpid);
+	know_oneself();
 	if (process_allowance() < TABLES)
 		return -ENOMEM;
 	arena_handlers = (struct arena_handlers){front->keep_handlers, front->let_handlers};
@@ -165,14 +183,37 @@ int process_show_state(void)
 }
 
 static bool state_interrupted; /* under state_lock: it was our thread's before fork */
+static struct {
+	struct state *state; /* for the child: the parent goes on writing to the pages that both have at first */
+	size_t used;
+} copy;
 
 void process_fork_prepare(void)
 {
 	state_interrupted = lock_take(&state_lock, nn_self()) == LOCK_NESTED;
 }
 
+void process_fork_copy(void)
+{
+	if (!nn_state)
+		return;
+	uint32_t top = atomic_load(&nn_state->stream_top);
+	copy.used = offsetof(struct state, streams) + (top < STATE_STREAMS ? top : STATE_STREAMS) * sizeof(struct state_stream);
+	copy.state = process_memory(copy.used);
+	if (copy.state)
+		memcpy(copy.state, nn_state, copy.used);
+}
+
+static void drop_copy(void)
+{
+	if (copy.state)
+		sys_call2(SYS_munmap, copy.state, copy.used);
+	copy.state = NULL;
+}
+
 void process_fork_parent(void)
 {
+	drop_copy();
 	lock_drop(&state_lock, state_interrupted ? LOCK_NESTED : LOCK_TAKEN);
 }
 
@@ -180,37 +221,31 @@ void process_renew_state(void)
 {
 	atomic_store(&state_lock, 0);
 	atomic_store(&finished, 0);
-	nn_pid = (int)sys_call0(SYS_getpid);
+	know_oneself();
 	if (!nn_state)
 		return;
 	hidden_close(state_fd);
 	state_fd = -1;
-	/* The parent goes on writing to the old pages: take a copy of what is in use, then put fresh pages in their place. */
-	uint32_t top = atomic_load(&nn_state->stream_top);
-	if (top > STATE_STREAMS)
-		top = STATE_STREAMS;
-	size_t used = offsetof(struct state, streams) + top * sizeof(struct state_stream);
-	struct state *copy = process_memory(used);
-	if (copy)
-		memcpy(copy, nn_state, used);
 	struct state *state;
 	int fd = map_state(nn_state, &state);
 	if (fd < 0) {
 		void *memory = (void *)sys_call6(SYS_mmap, nn_state, sizeof *state, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-		if (sys_failed(memory))
+		if (sys_failed(memory)) {
+			drop_copy();
 			return; /* the old mapping is gone with it or still there; nothing better can be done */
+		}
 		fd = -1;
 	}
 	state_fd = fd;
-	if (copy) {
-		memcpy(nn_state, copy, used);
-		sys_call2(SYS_munmap, copy, used);
-	}
+	if (copy.state)
+		memcpy(nn_state, copy.state, copy.used);
+	drop_copy();
 	nn_state->pid = (uint32_t)nn_pid;
 	/* What was counted so far is the parent's. */
 	memset(&nn_state->totals, 0, sizeof nn_state->totals);
-	for (uint32_t i = 0; i < top; i++) {
+	uint32_t top = atomic_load(&nn_state->stream_top);
+	for (uint32_t i = 0; i < top && i < STATE_STREAMS; i++) {
 		struct state_direction *directions[] = {&nn_state->streams[i].tx, &nn_state->streams[i].rx};
 		for (int d = 0; d < 2; d++) {
 			atomic_store(&directions[d]->ring_bytes, 0);

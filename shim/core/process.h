@@ -15,6 +15,7 @@ extern struct nn_config nn_config;
 extern struct nn_front nn_front;
 extern struct state *nn_state; /* NULL until the first connection */
 extern _Atomic bool nn_spawned; /* a vfork, or the like, has been seen */
+extern uint32_t nn_space;      /* of our ids: of the pid namespace as many bits as they leave */
 extern int nn_pid;             /* of the process whose memory this is; differs from getpid() in a vfork child */
 
 /* Zeroed memory of this process, page-granular, untouched pages cost nothing. NULL when there is none. */
@@ -28,6 +29,7 @@ uint64_t process_allowance(void);
 int process_show_state(void);
 /* Around fork: nobody is in the middle of making it. */
 void process_fork_prepare(void);
+void process_fork_copy(void); /* the state as the child begins with it; the last step before fork */
 void process_fork_parent(void);
 /* After fork, in the child: a state of its own at the same address. */
 void process_renew_state(void);
@@ -45,10 +47,22 @@ void fd_set_entry(int fd, enum nn_kind kind, uint32_t index);
 void fd_clear(int fd);
 int fd_top(void); /* no entry is set at this number or above */
 
+/* Names the calling thread among all that share an end: its thread id, and what tells our pid namespace from others, which give the same
+ * ids. Numbers below 2^22 are ids (the kernel's PID_MAX_LIMIT). */
+#define ID_BITS 22
 static inline uint32_t nn_self(void)
 {
-	return nn_front.self();
+	return nn_front.self() | nn_space;
 }
+
+/* The process itself, likewise. */
+static inline uint32_t nn_own(void)
+{
+	return (uint32_t)nn_pid | nn_space;
+}
+
+/* The pid namespace (an inode), 0 when the kernel does not tell. */
+uint64_t process_namespace(void);
 
 #define COUNT(field, n) \
 	atomic_store_explicit(&(field), atomic_load_explicit(&(field), memory_order_relaxed) + (n), memory_order_relaxed)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 
+#include "shim/core/alive.h"
 #include "shim/core/process.h"
 #include "shim/core/stream.h"
 #include "shim/core/sys.h"
@@ -13,13 +14,13 @@
 /* False also in a child of fork, for what its parent held. */
 static bool has_slot(const struct waiter *waiter)
 {
-	return waiter->slot >= 0 && waiter->process == nn_pid;
+	return waiter->slot >= 0 && waiter->process == nn_own();
 }
 
 void waiter_take(struct waiter *waiter, uint32_t self)
 {
 	waiter->slot = -1;
-	waiter->process = nn_pid;
+	waiter->process = nn_own();
 	struct board *board = rendezvous_board();
 	if (!board)
 		return;
@@ -28,7 +29,7 @@ void waiter_take(struct waiter *waiter, uint32_t self)
 			struct board_slot *slot = &board->slots[i];
 			uint64_t holder = atomic_load_explicit(&slot->holder, memory_order_relaxed);
 			/* Second time round: slots of threads that are gone. */
-			if (holder && (pass == 0 || sys_call2(SYS_tkill, holder, 0) != -ESRCH))
+			if (holder && (pass == 0 || !thread_gone((uint32_t)holder)))
 				continue;
 			if (!atomic_compare_exchange_strong(&slot->holder, &holder, self))
 				continue;

@@ -25,7 +25,7 @@ struct nn_pair;
 
 struct waiter {
 	int slot;    /* -1: none; sleeps must be short */
-	int process; /* that took it: a child forked while it was held has no right to it */
+	uint32_t process; /* that took it: a child forked while it was held has no right to it */
 };
 
 /* Takes a free slot of this process's board. Without a board or free slot waiter->slot is -1. */

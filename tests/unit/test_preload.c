@@ -232,6 +232,12 @@ void nn_stay_tcp(int fd, int reason)
 	notes.stay++;
 }
 
+void nn_unseen(int fd, bool sends)
+{
+	(void)fd, (void)sends;
+	notes.stay++;
+}
+
 void nn_passing(int fd)
 {
 	(void)fd;
