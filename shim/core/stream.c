@@ -259,7 +259,7 @@ void stream_alone(struct nn_stream *stream, enum nn_reason reason)
 		(phase != STREAM_SEEKING || !atomic_compare_exchange_strong(&stream->phase, &phase, STREAM_ALONE)))
 		return;
 	set_reason(stream, reason);
-	nn_log(LOG_DEBUG, state_reason_text(reason), stream->fd);
+	nn_log_stream(stream, "stays on TCP", reason);
 }
 
 void stream_paired(struct nn_stream *stream, struct nn_pair *pair, unsigned own_end, unsigned peer_end, uint64_t peer_cookie)
@@ -287,7 +287,7 @@ void stream_paired(struct nn_stream *stream, struct nn_pair *pair, unsigned own_
 	if (atomic_load(&stream->tx_shut))
 		atomic_fetch_or(&stream->own->tx_flags, END_FIN);
 	COUNT_SHARED(nn_state->totals.streams, 1);
-	nn_log(LOG_DEBUG, "paired", stream->fd);
+	nn_log_stream(stream, "the peer has a shim", NN_REASON_NONE);
 	lease_sweep();
 }
 

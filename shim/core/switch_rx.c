@@ -60,6 +60,7 @@ void rx_try_ready(struct nn_stream *stream)
 			stream->rx_final = true;
 			atomic_store(&stream->stay_tx, 1);
 			rx_reason(stream, given == -EOPNOTSUPP ? NN_REASON_OPTION : NN_REASON_UNSUPPORTED);
+			nn_log_stream(stream, "stays on TCP", given == -EOPNOTSUPP ? NN_REASON_OPTION : NN_REASON_UNSUPPORTED);
 			atomic_store(&stream->shown->tx.reason, atomic_load(&stream->shown->rx.reason));
 		}
 		atomic_store(&stream->raw_rx, 0);
@@ -152,6 +153,7 @@ bool rx_advance(struct nn_stream *stream)
 	if (was_up != is_up) {
 		atomic_store_explicit(&stream->shown->rx.up, is_up, memory_order_relaxed);
 		rx_reason(stream, is_up ? NN_REASON_NONE : NN_REASON_PEER);
+		nn_log_stream(stream, is_up ? "receives by shared memory" : "receives by TCP", is_up ? NN_REASON_NONE : NN_REASON_PEER);
 		if (is_up)
 			COUNT(stream->shown->rx.ups, 1);
 		else
@@ -226,6 +228,8 @@ static bool ask_outside(struct nn_stream *stream)
 
 void rx_be_raw(struct nn_stream *stream, enum nn_reason reason)
 {
+	if (stream->rx_ring || !stream->rx_final)
+		nn_log_stream(stream, "receives by TCP", reason);
 	stream->rx_final = true;
 	stream->rx_ring = NULL;
 	atomic_fetch_and(&stream->own->rx_flags, ~END_READY);

@@ -10,6 +10,7 @@
 #include "shim/core/epoll.h"
 #include "shim/core/lock.h"
 #include "shim/core/log.h"
+#include "shim/core/log.h"
 #include "shim/core/process.h"
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
@@ -115,6 +116,7 @@ void tx_try_up(struct nn_stream *stream)
 			COUNT(stream->shown->tx.ups, 1);
 			COUNT_SHARED(nn_state->totals.ups, 1);
 			tx_reason(stream, NN_REASON_NONE);
+			nn_log_stream(stream, "sends by shared memory", NN_REASON_NONE);
 			epoll_stream_moved(stream);
 			if (tx_outside_wanted(stream))
 				tx_serve_outside(stream);
@@ -122,7 +124,9 @@ void tx_try_up(struct nn_stream *stream)
 			atomic_store(&stream->raw_tx, 0);
 			if (taken != -EAGAIN) {
 				atomic_store(&stream->stay_tx, 1);
-				tx_reason(stream, taken < 0 ? NN_REASON_UNSUPPORTED : NN_REASON_NO_MEMORY);
+				enum nn_reason reason = taken < 0 ? NN_REASON_UNSUPPORTED : NN_REASON_NO_MEMORY;
+				tx_reason(stream, reason);
+				nn_log_stream(stream, "sends by TCP", reason);
 			}
 		}
 	}
@@ -173,6 +177,7 @@ static void leave_ring(struct nn_stream *stream, enum nn_reason reason, bool for
 	COUNT(stream->shown->tx.downs, 1);
 	COUNT_SHARED(nn_state->totals.downs, 1);
 	tx_reason(stream, reason);
+	nn_log_stream(stream, "sends by TCP", reason);
 }
 
 void tx_down(struct nn_stream *stream, enum nn_reason reason, bool for_good)

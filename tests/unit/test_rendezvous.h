@@ -95,7 +95,7 @@ bool lease_forget(struct nn_pair *pair)
 	return true;
 }
 
-void nn_log(int level, const char *message, long number)
+void nn_log(enum log_level level, const char *message, long number)
 {
 	if (getenv("NOISY"))
 		fprintf(stderr, "[%d] %d %s %ld\n", (int)getpid(), level, message, number);
