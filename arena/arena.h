@@ -30,7 +30,7 @@ struct arena_backend {
 };
 
 /* Parses "memfd", "hugetlb" or an absolute path. 0; -EINVAL: not one of them; -ENOENT, -EACCES, ...: the path cannot
- * serve. */
+ * serve; -ENOTSUP: it is a directory on a disk. */
 int arena_backend_parse(const char *text, struct arena_backend *backend);
 
 /* Memory of mine that a peer may map. */

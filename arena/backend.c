@@ -3,12 +3,9 @@
 #include "backend.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "sys.h"
 
@@ -19,48 +16,6 @@
 /* A memfd costs what is touched; the others may take all of it from a pool. */
 #define LENGTH_MEMFD (1ull << 30)
 #define LENGTH_POOL (64ull << 20)
-
-static bool same(const char *text, const char *word)
-{
-	while (*text && *text == *word) {
-		text++;
-		word++;
-	}
-	return *text == *word;
-}
-
-int arena_backend_parse(const char *text, struct arena_backend *backend)
-{
-	/* newfstatat's mode is all we need, and struct stat has the kernel's layout on 64-bit architectures. */
-	struct stat status = {0};
-	int error;
-
-	*backend = (struct arena_backend){.kind = ARENA_MEMFD};
-	if (!text)
-		return -EINVAL;
-	if (same(text, "memfd"))
-		return 0;
-	if (same(text, "hugetlb")) {
-		backend->kind = ARENA_HUGETLB;
-		return 0;
-	}
-	if (text[0] != '/')
-		return -EINVAL;
-	error = (int)arena_sys4(SYS_newfstatat, AT_FDCWD, text, &status, 0);
-	if (error)
-		return error;
-	if (S_ISDIR(status.st_mode))
-		backend->kind = ARENA_DIR;
-	else if (S_ISCHR(status.st_mode))
-		backend->kind = ARENA_DEVICE;
-	else
-		return -ENOTDIR;
-	error = (int)arena_sys3(SYS_faccessat, AT_FDCWD, text, backend->kind == ARENA_DIR ? R_OK | W_OK | X_OK : R_OK | W_OK);
-	if (error)
-		return error;
-	backend->path = text;
-	return 0;
-}
 
 int backing_check_limit(uint64_t length)
 {

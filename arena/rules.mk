@@ -6,7 +6,6 @@ arena-lib := $(BUILD)/libarena.a
 arena-dump-obj := $(BUILD)/arena/dump.o
 tidy-src += $(arena-src) arena/dump.c
 targets += $(arena-lib) $(arena-dump-obj)
-installs += arena/arena.3:644:share/man/man3/arena.3
 
 OBJCOPY ?= objcopy
 NM ?= nm

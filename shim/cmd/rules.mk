@@ -7,8 +7,9 @@ tidy-src += $(shim-cmd-src)
 $(BUILD)/libnncmd.a: $(filter-out %/notnets.o,$(shim-cmd-obj))
 	$(call say,AR,$@)rm -f $@; $(AR) rcs $@ $^
 
-# Of the core it takes only the words and the sums, so it builds without the rest.
-$(BUILD)/notnets: $(shim-cmd-obj) $(patsubst %,$(BUILD)/shim/core/%.o,state text report)
+# Of the core it takes only the words and the sums, and how variables are read, so it builds without the rest.
+shim-cmd-others := $(patsubst %,$(BUILD)/%.o,shim/core/state shim/core/text shim/core/report shim/preload/config arena/backend_parse)
+$(BUILD)/notnets: $(shim-cmd-obj) $(shim-cmd-others)
 	$(call say,LINK,$@)$(CC) $(NN_LDFLAGS) $(LDFLAGS) -o $@ $^
 
 targets += $(BUILD)/notnets

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* `notnets run`: puts LD_PRELOAD and NOTNETS_* in the environment and executes. The shim judges the values itself. */
+/* `notnets run`: puts LD_PRELOAD and NOTNETS_* in the environment and executes. The values are judged as the shim judges them. */
 #include "shim/cmd/cmd.h"
 
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "shim/cmd/program.h"
+#include "shim/preload/config.h"
 
 static const char help[] =
 	"Usage: notnets run [OPTION]... [--] PROGRAM [ARGUMENT]...\n"
@@ -150,6 +151,7 @@ static bool set_variable(const char *name, const char *value)
 
 int cmd_run(int argc, char **argv)
 {
+	static struct front_config config;
 	char library[PATH_MAX];
 	const char *objection;
 	bool quiet = false;
@@ -177,6 +179,9 @@ int cmd_run(int argc, char **argv)
 		fputs("notnets: a program is missing\n", stderr);
 		return cmd_try_help("run", CMD_RUN_TROUBLE);
 	}
+	/* With NOTNETS_DISABLE nobody looks at them. */
+	if (!config_disabled() && config_read(&config, "") < 0)
+		return cmd_try_help("run", CMD_RUN_TROUBLE);
 	if (!find_library(library) || !preload(library))
 		return CMD_RUN_TROUBLE;
 	objection = quiet ? NULL : program_objection(argv[optind]);

@@ -60,12 +60,14 @@ static bool set_arena(struct front_config *config, const char *text)
 
 static bool set_ring_min(struct front_config *config, const char *text)
 {
+	config->ring_min_asked = true;
 	return ring_size(text, &config->core.ring_min);
 }
 
 static bool set_ring_max(struct front_config *config, const char *text)
 {
-	return ring_size(text, &config->core.ring_max) && config->core.ring_max >= config->core.ring_min;
+	config->ring_max_asked = true;
+	return ring_size(text, &config->core.ring_max) && (!config->ring_min_asked || config->core.ring_max >= config->core.ring_min);
 }
 
 static bool set_spin(struct front_config *config, const char *text)
@@ -134,7 +136,7 @@ static const struct variable {
 	const char *allowed;
 } variables[] = {
 	{"NOTNETS_ARENA", set_arena,
-		"memfd, hugetlb, or the absolute path of a DAX device or of a directory that can be written"},
+		"memfd, hugetlb, or the absolute path of a DAX device, or of a directory on tmpfs, hugetlbfs or a DAX file system that can be written"},
 	{"NOTNETS_RING_MIN", set_ring_min, "a power of two from 4K to 64M"},
 	{"NOTNETS_RING_MAX", set_ring_max, "a power of two from 4K to 64M, not below NOTNETS_RING_MIN"},
 	{"NOTNETS_SPIN", set_spin, "microseconds from 0 to 1000"},
@@ -152,18 +154,25 @@ static size_t put(char *line, size_t at, size_t end, const char *text)
 	return at;
 }
 
-static void complain(const struct variable *variable, const char *text)
+void config_complain(const char *name, const char *text, const char *of, const char *consequence)
 {
 	char line[512];
 	size_t at = put(line, 0, 100, "notnets: ");
-	at = put(line, at, 100, variable->name);
+	at = put(line, at, 100, name);
 	at = put(line, at, 100, "=");
 	at = put(line, at, 300, text);
-	at = put(line, at, sizeof line - 1, ": allowed is ");
-	at = put(line, at, sizeof line - 1, variable->allowed);
-	at = put(line, at, sizeof line - 1, "; staying on TCP");
+	at = put(line, at, sizeof line - 1, ": ");
+	at = put(line, at, sizeof line - 1, of);
+	at = put(line, at, sizeof line - 1, consequence);
 	line[at++] = '\n';
 	sys_call3(SYS_write, 2, line, at);
+}
+
+static void refuse(const struct variable *variable, const char *text, const char *consequence)
+{
+	char allowed[160] = "allowed is ";
+	allowed[put(allowed, strlen(allowed), sizeof allowed - 1, variable->allowed)] = 0;
+	config_complain(variable->name, text, allowed, consequence);
 }
 
 bool config_disabled(void)
@@ -172,8 +181,9 @@ bool config_disabled(void)
 	return text && *text && strcmp(text, "0") != 0;
 }
 
-int config_read(struct front_config *config)
+int config_read(struct front_config *config, const char *consequence)
 {
+	config->ring_min_asked = config->ring_max_asked = false;
 	config->core = (struct nn_config){
 		.backend = {ARENA_MEMFD, NULL},
 		.ring_min = 64u << 10,
@@ -189,12 +199,14 @@ int config_read(struct front_config *config)
 		if (!text || !*text)
 			continue; /* an empty value is none */
 		if (!variables[i].set(config, text)) {
-			complain(&variables[i], text);
+			refuse(&variables[i], text, consequence);
 			return -EINVAL;
 		}
 	}
-	/* Where only the least is set, the most follows. */
-	if (config->core.ring_max < config->core.ring_min)
+	/* Where only one is set, the other follows. */
+	if (config->core.ring_max < config->core.ring_min && config->ring_max_asked)
+		config->core.ring_min = config->core.ring_max;
+	else if (config->core.ring_max < config->core.ring_min)
 		config->core.ring_max = config->core.ring_min;
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include "shim/preload/preload.h"
 
 #include <linux/auxvec.h>
+#include <stdlib.h>
 #include <sys/auxv.h>
 #include <unistd.h>
 
@@ -138,12 +139,27 @@ static int ask_whether(void)
 
 static int configure(void)
 {
-	return config_read(&config);
+	return config_read(&config, "; staying on TCP");
 }
 
 static int start_core(void)
 {
 	return nn_start(&config.core, &front);
+}
+
+#define APPEND (O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
+
+/* The user hears now, not never, of a report that cannot be written. */
+static int try_report(void)
+{
+	if (!config.core.report)
+		return 0;
+	long fd = sys_call4(SYS_openat, AT_FDCWD, config.core.report, APPEND, 0666);
+	if (fd < 0)
+		config_complain("NOTNETS_REPORT", config.core.report, "cannot be opened", "; no report");
+	else
+		sys_call1(SYS_close, fd);
+	return 0;
 }
 
 /* After the core's start: only then are there hidden descriptors. Without the file the log is lost, no more. */
@@ -153,10 +169,11 @@ static int open_log(void)
 	if (config.core.log_level == 0)
 		return 0;
 	if (config.log_path)
-		fd = sys_call4(SYS_openat, AT_FDCWD, config.log_path,
-			O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+		fd = sys_call4(SYS_openat, AT_FDCWD, config.log_path, APPEND, 0666);
 	else
 		fd = sys_call3(SYS_fcntl, STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0 && config.log_path)
+		config_complain("NOTNETS_LOG", getenv("NOTNETS_LOG"), "the file cannot be opened", "; no log");
 	nn_config.log_fd = hidden_take((int)fd);
 	if (hidden_watch(&nn_config.log_fd) < 0) {
 		hidden_close(nn_config.log_fd);
@@ -176,6 +193,7 @@ static int (*const steps[])(void) = {
 	ask_whether,
 	configure,
 	watch_forks,   /* the earlier, the closer to the system call; without nn_fds they do nothing */
+	try_report,
 	start_core,
 	open_log,
 };

@@ -340,11 +340,12 @@ static void test_parse(void **state)
 	assert_int_equal(backend.kind, ARENA_MEMFD);
 	assert_int_equal(arena_backend_parse("hugetlb", &backend), 0);
 	assert_int_equal(backend.kind, ARENA_HUGETLB);
-	assert_int_equal(arena_backend_parse("/tmp", &backend), 0);
+	assert_int_equal(arena_backend_parse("/dev/shm", &backend), 0);
 	assert_int_equal(backend.kind, ARENA_DIR);
-	assert_string_equal(backend.path, "/tmp");
+	assert_string_equal(backend.path, "/dev/shm");
 	assert_int_equal(arena_backend_parse("/dev/null", &backend), 0);
 	assert_int_equal(backend.kind, ARENA_DEVICE);
+	assert_int_not_equal(arena_backend_parse("/proc/self", &backend), 0); /* no memory */
 	assert_int_equal(arena_backend_parse("/etc/passwd", &backend), -ENOTDIR);
 	assert_int_equal(arena_backend_parse("/no/such/place", &backend), -ENOENT);
 	assert_int_equal(arena_backend_parse("", &backend), -EINVAL);
