@@ -90,6 +90,25 @@ static int has_library(int dir)
 	return found;
 }
 
+/* As the shim judges it (config_disabled). */
+static bool is_disabled(int dir)
+{
+	static const char name[] = "NOTNETS_DISABLE=";
+	FILE *file = open_text(dir, "environ");
+	char *entry = NULL;
+	size_t size = 0;
+	bool found = false, disabled = false;
+
+	while (file && !found && getdelim(&entry, &size, '\0', file) >= 0) {
+		found = strncmp(entry, name, sizeof(name) - 1) == 0;
+		disabled = found && entry[sizeof(name) - 1] && strcmp(entry + sizeof(name) - 1, "0") != 0;
+	}
+	free(entry);
+	if (file)
+		fclose(file);
+	return disabled;
+}
+
 static void read_name(int dir, char *name, size_t size)
 {
 	FILE *file = open_text(dir, "comm");
@@ -178,6 +197,7 @@ static int look_into(struct process_list *list, const struct look *look)
 		return result;
 	if (!loaded && !process.shows)
 		return 0;
+	process.disabled = !process.shows && is_disabled(look->dir);
 	if (process.shows && process.snapshot.program[0])
 		memcpy(process.program, process.snapshot.program, sizeof(process.program));
 	else

@@ -14,6 +14,7 @@ struct process {
 	char program[sizeof(((struct snapshot *)0)->program)];
 	bool shows; /* it has shown its state, and we can read it: the snapshot is set */
 	bool alien; /* its state is of another version */
+	bool disabled; /* NOTNETS_DISABLE was set when it started */
 	struct snapshot snapshot;
 };
 

@@ -230,7 +230,7 @@ static void print_process(struct process *process)
 	report_members(&text, &sums);
 	printf("{\"pid\":%d,\"program\":", (int)process->pid);
 	print_string(process->program);
-	printf(",%.*s,\"open\":[", (int)text.length, bytes);
+	printf(",\"disabled\":%s,%.*s,\"open\":[", process->disabled ? "true" : "false", (int)text.length, bytes);
 	for (size_t i = 0; i < process->snapshot.count; i++) {
 		fputs(i ? ",\n   " : "\n   ", stdout);
 		print_stream(&process->snapshot.streams[i]);

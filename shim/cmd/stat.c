@@ -68,10 +68,13 @@ static int add_everybody(struct process_list *list)
 
 static void print_notes(const struct process_list *list, bool named)
 {
-	for (size_t i = 0; i < list->count; i++)
+	for (size_t i = 0; i < list->count; i++) {
 		if (list->processes[i].alien)
 			fprintf(stderr, "notnets: %d: its shim is of another version: connections are not shown\n",
 				(int)list->processes[i].pid);
+		if (list->processes[i].disabled)
+			fprintf(stderr, "notnets: %d: its shim is switched off (NOTNETS_DISABLE)\n", (int)list->processes[i].pid);
+	}
 	if (!named && !list->count)
 		fputs("notnets: no process that carries the shim was found\n", stderr);
 	if (list->not_permitted)

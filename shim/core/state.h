@@ -36,7 +36,6 @@ enum nn_reason {
 	NN_REASON_PEER_CLOSED, /* down: peer has closed */
 	NN_REASON_SELF,        /* connected to itself */
 	NN_REASON_NOT_READY,   /* peer not ready yet */
-	NN_REASON_DISABLED,    /* switched off */
 	NN_REASON_UNSUPPORTED, /* not plain TCP */
 	NN_REASON_CHAOS,       /* down: by chance, for tests */
 	NN_REASONS
