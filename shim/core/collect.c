@@ -3,6 +3,7 @@
 
 #include "shim/core/active.h"
 #include "shim/core/epoll.h"
+#include "shim/core/error.h"
 #include "shim/core/process.h"
 #include "shim/core/readiness.h"
 #include "shim/core/sys.h"

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "shim/core/epoll.h"
+#include "shim/core/error.h"
 #include "shim/core/process.h"
 #include "shim/core/raw.h"
 #include "shim/core/switch.h"

@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 
 #include "shim/core/clock.h"
+#include "shim/core/error.h"
 #include "shim/core/process.h"
 #include "shim/core/raw.h"
 #include "shim/core/readiness.h"

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sys/ioctl.h>
 
+#include "shim/core/error.h"
 #include "shim/core/process.h"
 #include "shim/core/sys.h"
 

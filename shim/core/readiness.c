@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "shim/core/readiness.h"
 
+#include "shim/core/error.h"
 #include "shim/core/lock.h"
 #include "shim/core/process.h"
 #include "shim/core/switch.h"

@@ -11,6 +11,7 @@
 
 #include "shim/core/clock.h"
 #include "shim/core/cursor.h"
+#include "shim/core/error.h"
 #include "shim/core/lock.h"
 #include "shim/core/process.h"
 #include "shim/core/pull.h"

@@ -8,6 +8,7 @@
 #include "shim/core/chaos.h"
 #include "shim/core/clock.h"
 #include "shim/core/cursor.h"
+#include "shim/core/error.h"
 #include "shim/core/lock.h"
 #include "shim/core/process.h"
 #include "shim/core/raw.h"

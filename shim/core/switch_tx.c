@@ -8,6 +8,7 @@
 
 #include "shim/core/clock.h"
 #include "shim/core/epoll.h"
+#include "shim/core/error.h"
 #include "shim/core/lock.h"
 #include "shim/core/log.h"
 #include "shim/core/log.h"

@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "shim/core/clock.h"
+#include "shim/core/error.h"
 #include "shim/core/lock.h"
 #include "shim/core/process.h"
 #include "shim/core/signals.h"

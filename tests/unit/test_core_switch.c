@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include "core_liar.h"
+#include "shim/core/error.h"
 #include "core_flow.h" /* after it: its names would be shadowed */
 
 static void serve(struct nn_stream *stream)
