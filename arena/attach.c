@@ -88,7 +88,7 @@ int region_attach_from(const struct arena_backend *mine, const struct arena_shar
 	void *base;
 	int error;
 
-	if (share->length <= REGION_RINGS || share->length > 1ull << 40 || share->length % ARENA_PAGE ||
+	if (share->length <= REGION_RINGS || share->length > REGION_LENGTH_MOST || share->length % ARENA_PAGE ||
 	    share->offset > INT64_MAX - share->length)
 		return -EPROTO;
 	error = share->offset ? -EPROTO : attach_sealed(share->fd, share->length, &base);

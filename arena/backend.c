@@ -31,7 +31,7 @@ int backing_create(const struct arena_backend *backend, uint64_t length, struct 
 
 	if (length == 0)
 		length = backend->kind == ARENA_MEMFD ? LENGTH_MEMFD : LENGTH_POOL;
-	if (length > 1ull << 40)
+	if (length > REGION_LENGTH_MOST)
 		return -EFBIG;
 	switch (backend->kind) {
 	case ARENA_MEMFD:

@@ -83,6 +83,9 @@ struct board {
 
 /* ---- region --------------------------------------------------------------------------------------------------- */
 
+/* Bytes; few regions of a peer's cannot use up our address space. */
+#define REGION_LENGTH_MOST (4ull << 30)
+
 #define END_SEGMENTS 4u
 #define END_ATTACH 8u
 #define REGION_ENDS 16384u

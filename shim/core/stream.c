@@ -390,13 +390,34 @@ static void settle(struct nn_stream *stream)
 		COUNT_SHARED(totals->reasons[reason], 1);
 }
 
-static void stream_free(struct nn_stream *stream)
+#define CLAIMED (1u << 30) /* in `users`: somebody frees it */
+
+static bool is_over(const struct nn_stream *stream)
 {
 	uint32_t phase = atomic_load(&stream->phase);
-	/* Between a stale stream_get's last put and here the slot may have been handed out again: then it has descriptors. */
-	if (phase == STREAM_FREE || phase == STREAM_RESERVED || atomic_load(&stream->fds) ||
-		!atomic_compare_exchange_strong(&stream->phase, &phase, STREAM_RESERVED))
+	return phase != STREAM_FREE && phase != STREAM_RESERVED && !atomic_load(&stream->fds);
+}
+
+/* True: nobody uses the stream, and nobody else will free it. Since it had no user a stale stream_get may have come and gone, and
+ * freed it, and the slot may be in use again: then it has users, or is RESERVED, or has descriptors. */
+static bool claim(struct nn_stream *stream)
+{
+	do {
+		uint32_t none = 0;
+		if (!atomic_compare_exchange_strong(&stream->users, &none, CLAIMED))
+			return false; /* its put comes here */
+		if (is_over(stream))
+			return true;
+		/* Whose put came meanwhile has left it to us. */
+	} while (atomic_fetch_sub(&stream->users, CLAIMED) == CLAIMED && is_over(stream));
+	return false;
+}
+
+static void stream_free(struct nn_stream *stream)
+{
+	if (!claim(stream))
 		return;
+	atomic_store(&stream->phase, STREAM_RESERVED);
 	rendezvous_abandon(stream);
 	epoll_stream_gone(stream);
 	settle(stream);
@@ -412,6 +433,7 @@ static void stream_free(struct nn_stream *stream)
 	}
 	stream->pair = NULL;
 	atomic_store_explicit(&stream->phase, STREAM_FREE, memory_order_release);
+	atomic_fetch_sub(&stream->users, CLAIMED);
 	push_free(stream);
 }
 
