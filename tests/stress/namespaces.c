@@ -101,10 +101,11 @@ static int receive(void)
 
 static int begin(int *number)
 {
-	char *stack = malloc(STACK);
-	int pid = clone(child, stack + STACK, CLONE_NEWPID | SIGCHLD, number);
+	static char stacks[CHILDREN][STACK];
+	char *top = stacks[*number] + STACK;
+	int pid = clone(child, top, CLONE_NEWPID | SIGCHLD, number);
 	if (pid < 0 && errno == EPERM)
-		pid = clone(child, stack + STACK, CLONE_NEWUSER | CLONE_NEWPID | SIGCHLD, number);
+		pid = clone(child, top, CLONE_NEWUSER | CLONE_NEWPID | SIGCHLD, number);
 	return pid;
 }
 
