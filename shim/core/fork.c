@@ -176,7 +176,9 @@ void nn_fork_parent(bool failed)
 		let_on(stream_at(i));
 	arena_fork_parent();
 	process_fork_parent();
-	lock_drop(&table_lock, table_interrupted ? LOCK_NESTED : LOCK_TAKEN);
+	bool interrupted = table_interrupted;
+	table_interrupted = false; /* as for a fork that this one has interrupted */
+	lock_drop(&table_lock, interrupted ? LOCK_NESTED : LOCK_TAKEN);
 	rendezvous_fork_parent();
 }
 

@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 
 #include "shim/core/hidden.h"
+#include "shim/core/report.h"
 
 static struct peers peers;
 static struct wire wire;
@@ -237,6 +238,34 @@ static void fork_under_a_call_on_a_closed_number(void)
 	CHECK_IS(recv(wire.fd[1], &byte, 1, 0), 0); /* the kernel's end came, too */
 }
 
+/* The parent closes what it leaves to its child before that has come to its own: the child shows, and reports, its stream. */
+static void fork_and_the_parent_closes_first(void)
+{
+	int closed[2], status;
+	char byte;
+
+	set_up();
+	both_ways();
+	CHECK_IS(pipe(closed), 0);
+	nn_fork_prepare();
+	if (!fork()) {
+		struct report_sums sums;
+
+		CHECK_IS(read(closed[0], &byte, 1), 1);
+		nn_fork_child();
+		CHECK(stream_of(wire.fd[0]) == wire.stream[0] && atomic_load(&wire.stream[0]->shown->in_use));
+		CHECK_IS(call_send(wire.fd[0], "1", 1, 0), 1);
+		report_sum(&sums, &nn_state->totals, nn_state->streams, nn_state->stream_top);
+		CHECK_IS(sums.connections, 0);
+		CHECK_IS(sums.tx_ring, 1);
+		_exit(0);
+	}
+	nn_fork_parent(false);
+	CHECK_IS(nn_close(wire.fd[0]), 0);
+	CHECK_IS(write(closed[1], "", 1), 1);
+	CHECK(wait(&status) > 0 && status == 0);
+}
+
 /* One of two numbers is closed unseen and comes back: the other serves. */
 static void one_of_two_closed_unseen(void)
 {
@@ -429,6 +458,7 @@ CORE_TEST(number_changes_under_a_recv, 10)
 CORE_TEST(number_changes_under_a_recv_after_shutdown, 10)
 CORE_TEST(number_changes_under_a_send_after_shutdown, 10)
 CORE_TEST(fork_under_a_call_on_a_closed_number, 10)
+CORE_TEST(fork_and_the_parent_closes_first, 10)
 CORE_TEST(one_of_two_closed_unseen, 10)
 CORE_TEST(many_one_after_another, 60)
 CORE_TEST(many_passed_away, 10)
@@ -450,6 +480,7 @@ int main(void)
 		cmocka_unit_test(test_number_changes_under_a_recv_after_shutdown),
 		cmocka_unit_test(test_number_changes_under_a_send_after_shutdown),
 		cmocka_unit_test(test_fork_under_a_call_on_a_closed_number),
+		cmocka_unit_test(test_fork_and_the_parent_closes_first),
 		cmocka_unit_test(test_one_of_two_closed_unseen),
 		cmocka_unit_test(test_many_one_after_another),
 		cmocka_unit_test(test_many_passed_away),
