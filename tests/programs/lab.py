@@ -49,7 +49,7 @@ class Lab:
         return os.path.join(self.folder, name)
 
     def lend(self, path):
-        """A copy of a file that every user may read. Only its owner may see into a repository in /root."""
+        """A copy of a file that every user may read. Only its owner may see into a repository in root's home."""
         copy = self.path(os.path.basename(path))
         shutil.copyfile(path, copy)
         os.chmod(copy, 0o755)
