@@ -35,11 +35,11 @@ static long wait_for_any(struct nn_stream *stream, int flags)
 	return outcome > 0 ? 0 : outcome;
 }
 
-/* The direction went raw in the middle of a call that wants more than it has. */
+/* The direction went raw in the middle of a call that wants more than it has taken. */
 static long finish_raw(struct nn_stream *stream, struct cursor *to, size_t got, int flags)
 {
 	int at_mark = 0; /* urgent data divides what one call returns */
-	if (flags & MSG_PEEK || (sys_call3(SYS_ioctl, stream->fd, SIOCATMARK, &at_mark) == 0 && at_mark))
+	if (sys_call3(SYS_ioctl, stream->fd, SIOCATMARK, &at_mark) == 0 && at_mark)
 		return (long)got;
 	if (!(flags & MSG_WAITALL))
 		flags |= MSG_DONTWAIT;
@@ -98,7 +98,7 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 			rx_reload(stream);
 		if (!rx_taken(stream)) {
 			rx_unlock(stream, lock);
-			return got ? finish_raw(stream, &to, got, flags) : GO_RAW;
+			return got && !wish.peek ? finish_raw(stream, &to, got, flags) : GO_RAW;
 		}
 		bool over = false; /* as known before the look at the bytes: all of them are there */
 		if (wish.peek) {
@@ -113,7 +113,7 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 		else if (outcome < 0)
 			return got ? (long)got : outcome == PULL_END ? 0 : outcome;
 		if (got && to.left && !rx_taken(stream))
-			return finish_raw(stream, &to, got, flags);
+			return wish.peek ? GO_RAW : finish_raw(stream, &to, got, flags);
 		size_t lowat = (size_t)atomic_load_explicit(&stream->lowat, memory_order_relaxed);
 		size_t target = flags & MSG_WAITALL ? total : lowat < total ? lowat : total;
 		if (got >= target || (got && over))

@@ -154,11 +154,15 @@ static int try_report(void)
 {
 	if (!config.core.report)
 		return 0;
-	long fd = sys_call4(SYS_openat, AT_FDCWD, config.core.report, APPEND, 0666);
-	if (fd < 0)
-		config_complain("NOTNETS_REPORT", config.core.report, "cannot be opened", "; no report");
-	else
-		sys_call1(SYS_close, fd);
+	/* What is there is not opened: who reads from a pipe would see its end when we close it. */
+	long outcome = sys_call3(SYS_faccessat, AT_FDCWD, config.core.report, W_OK);
+	if (outcome == -ENOENT) {
+		outcome = sys_call4(SYS_openat, AT_FDCWD, config.core.report, APPEND, 0666);
+		if (outcome >= 0)
+			sys_call1(SYS_close, outcome);
+	}
+	if (outcome < 0)
+		config_complain("NOTNETS_REPORT", config.core.report, "cannot be written", "; no report");
 	return 0;
 }
 
