@@ -61,8 +61,10 @@ uint64_t process_namespace(void)
 static void know_oneself(void)
 {
 	nn_pid = (int)sys_call0(SYS_getpid);
-	if (!nn_confined)
-		nn_space = (uint32_t)process_namespace() << ID_BITS;
+	/* Where the kernel does not tell (no /proc), it is taken for our parent's. */
+	uint64_t namespace = nn_confined ? 0 : process_namespace();
+	if (namespace)
+		nn_space = (uint32_t)namespace << ID_BITS;
 }
 
 static uint64_t now_by_call(void)

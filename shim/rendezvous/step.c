@@ -128,8 +128,11 @@ void rendezvous_fork_prepare(void)
 
 void rendezvous_fork_parent(void)
 {
+	bool ours = !interrupted;
+
+	interrupted = false; /* as for a fork that this one has interrupted */
 	atomic_fetch_sub(&forking, 1);
-	if (!interrupted)
+	if (ours)
 		leave();
 }
 
