@@ -172,8 +172,11 @@ void nn_fork_parent(bool failed)
 		return;
 	hidden_fork_done();
 	holders_fork_end(failed);
-	for (uint32_t i = 0; i < stream_top(); i++)
+	for (uint32_t i = 0; i < stream_top(); i++) {
 		let_on(stream_at(i));
+		if (!failed && alive(stream_at(i)) && !atomic_load(&stream_at(i)->shared))
+			holders_fork_missed(stream_at(i));
+	}
 	arena_fork_parent();
 	process_fork_parent();
 	bool interrupted = table_interrupted;
@@ -219,6 +222,8 @@ void nn_fork_child(void)
 			atomic_store(&stream->shown->in_use, alive(stream));
 		if (!alive(stream))
 			continue;
+		if (!atomic_load(&stream->shared))
+			holders_fork_missed(stream);
 		atomic_store(&stream->users, 1);
 		atomic_store(&stream->raw_tx, atomic_load(&stream->raw_tx) & STREAM_TAKEN);
 		atomic_store(&stream->raw_rx, atomic_load(&stream->raw_rx) & STREAM_TAKEN);

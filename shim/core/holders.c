@@ -287,6 +287,12 @@ void holders_fork_stream(struct nn_stream *stream)
 	atomic_fetch_add(&stream->others, 1);
 }
 
+void holders_fork_missed(struct nn_stream *stream)
+{
+	atomic_store(&stream->others, 2);
+	atomic_store(&stream->shared, 1);
+}
+
 void holders_fork_end(bool failed)
 {
 	if (failed && child != NONE) {
