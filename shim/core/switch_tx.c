@@ -11,7 +11,6 @@
 #include "shim/core/error.h"
 #include "shim/core/lock.h"
 #include "shim/core/log.h"
-#include "shim/core/log.h"
 #include "shim/core/process.h"
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"

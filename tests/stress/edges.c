@@ -4,50 +4,21 @@
  * that at random moments, and each time waits until the set has reported it: the kernel tells of an edge once, so one that is
  * taken from it must not be dropped.
  */
-#include <arpa/inet.h>
-#include <netinet/in.h>
+#include "tests/stress/pair.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
 enum { CONNECTION, PIPE, EDGES, PATIENCE_S = 2 };
 
 static int ends[2], edges;
 static double seconds;
 static _Atomic uint64_t reported;
-
-static double now(void)
-{
-	struct timespec time;
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-static void connect_both(void)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t size = sizeof address;
-	char byte = 'w';
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (bind(listener, (struct sockaddr *)&address, size) || listen(listener, 1) || getsockname(listener, (struct sockaddr *)&address, &size))
-		exit(2);
-	ends[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (connect(ends[0], (struct sockaddr *)&address, size))
-		exit(2);
-	ends[1] = accept(listener, NULL, NULL);
-	close(listener);
-	for (int i = 0; i < 80; i++)
-		if (send(ends[i & 1], &byte, 1, 0) != 1 || recv(ends[~i & 1], &byte, 1, 0) != 1)
-			exit(2);
-}
 
 static void *writer(void *unused)
 {
@@ -77,7 +48,8 @@ int main(int argc, char **argv)
 	int set = epoll_create1(EPOLL_CLOEXEC), pipes[2];
 	pthread_t thread;
 	seconds = argc > 1 ? atof(argv[1]) : 3;
-	connect_both();
+	connect_both(ends);
+	warm_both(ends);
 	edges = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (pipe(pipes) || write(pipes[1], "x", 1) != 1)
 		return 2;

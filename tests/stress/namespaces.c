@@ -3,21 +3,17 @@
  * namespaces [SECONDS]: two processes send on the stream that they inherited, each the first of a pid namespace of its own, where both have
  * the same ids. The bytes of each must come whole and in their order.
  */
-#include <arpa/inet.h>
+#include "tests/stress/pair.h"
+
 #include <errno.h>
-#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 enum { CHUNK = 30000, CHILDREN = 2, STACK = 1 << 20 };
 
@@ -28,27 +24,6 @@ static double seconds;
 static uint8_t byte_of(int child, uint64_t n)
 {
 	return (uint8_t)((n * 2654435761u >> 11 & 0x7f) | (unsigned)child << 7);
-}
-
-static double now(void)
-{
-	struct timespec time;
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-static void connect_both(void)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t size = sizeof address;
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (bind(listener, (struct sockaddr *)&address, size) || listen(listener, 1) || getsockname(listener, (struct sockaddr *)&address, &size))
-		exit(2);
-	ends[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (connect(ends[0], (struct sockaddr *)&address, size))
-		exit(2);
-	ends[1] = accept(listener, NULL, NULL);
-	close(listener);
 }
 
 static void warm(int fd, bool first)
@@ -113,7 +88,7 @@ int main(int argc, char **argv)
 {
 	int numbers[CHILDREN] = {0, 1}, failed = 0, status;
 	seconds = argc > 1 ? atof(argv[1]) : 3;
-	connect_both();
+	connect_both(ends);
 	int receiver = fork();
 	if (receiver == 0) {
 		close(ends[0]);

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * forks [SECONDS]: a timer's handler forks, also while the thread that it interrupts does. Afterwards another thread must still be able to
+ * fork, and a connection to talk.
+ */
+#include "tests/stress/pair.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+
+enum { PERIOD_US = 3100, PATIENCE_S = 10 };
+
+static volatile sig_atomic_t nested;
+
+static void child(void)
+{
+	int pid = fork();
+	if (pid == 0)
+		_exit(0);
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+static void on_timer(int number)
+{
+	int saved = errno;
+	(void)number;
+	child();
+	nested++;
+	errno = saved;
+}
+
+static void *another(void *unused)
+{
+	(void)unused;
+	child();
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	const struct itimerval period = {{0, PERIOD_US}, {0, PERIOD_US}}, never = {{0, 0}, {0, 0}};
+	int ends[2], forks = 0;
+	pthread_t thread;
+	connect_both(ends);
+	warm_both(ends);
+	signal(SIGALRM, on_timer);
+	setitimer(ITIMER_REAL, &period, NULL);
+	for (double end = now() + (argc > 1 ? atof(argv[1]) : 3); now() < end; forks++)
+		child();
+	setitimer(ITIMER_REAL, &never, NULL);
+	signal(SIGALRM, SIG_DFL);
+	alarm(PATIENCE_S); /* who hangs from here on is ended by it */
+	if (pthread_create(&thread, NULL, another, NULL) || pthread_join(thread, NULL))
+		return 2;
+	warm_both(ends);
+	printf("# %d forks, and %d in handlers", forks, (int)nested);
+	return !nested;
+}
