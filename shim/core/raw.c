@@ -39,7 +39,7 @@ bool raw_begin(struct nn_io *io)
 static bool hears_of_error(struct nn_io *io)
 {
 	struct nn_stream *stream = io->stream;
-	if (!io->sending || !stream_has_error(stream))
+	if (!io->sending || !(stream_has_error(stream) || (stream_is_paired(stream) && stream_reset_unseen(stream))))
 		return false;
 	io->result = -stream_take_error(stream);
 	if (!io->result || io->result == -EPIPE)

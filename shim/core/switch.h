@@ -10,7 +10,7 @@
  *   RING        TAKEN; tail grows                grow (new ring at the tail; as up), down (any time; N = tail)
  *   REPLAYING   TAKEN; segment at F, where the   only: write [F, tail) to TCP, then TCP for good
  *               peer froze and wants outside, or
- *               its head when we leave
+ *               its head, where that is further or we leave
  *
  * Receiving end. Obeys segments once READY, which needs that no raw call is in flight; then raw calls are the core's own and
  * never read beyond what the kernel held before the newest epoch was looked at: a segment that begins later cannot be in it.
@@ -103,7 +103,7 @@ void tx_down(struct nn_stream *stream, enum nn_reason reason, bool for_good);
  * leave its end at any time as well. */
 void tx_leave(struct nn_stream *stream, enum nn_reason reason);
 
-/* The peer has asked for everything from its frozen head on by TCP: begins that. */
+/* The peer has asked for everything from its frozen head on by TCP: begins that, with what it has not read since. */
 void tx_serve_outside(struct nn_stream *stream);
 
 /* While replaying: sends more of it. True: done, the direction is on TCP. */

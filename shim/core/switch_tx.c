@@ -218,13 +218,14 @@ void tx_serve_outside(struct nn_stream *stream)
 			return; /* another process has */
 	}
 	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
-	uint64_t frozen = atomic_load(&stream->peer->frozen);
+	/* Who asked may have read on since, and we have written over what it had read. */
+	uint64_t frozen = atomic_load(&stream->peer->frozen), head = atomic_load(&stream->peer->head);
 	/* The current ring holds [tx_start, tail); when the peer is still in the ring before, that one holds what comes before
 	 * tx_start; when it is still on TCP before tx_start, the kernel does. */
 	bool in_old_ring = stream->tx_old_offset && !peer_has_entered(stream);
 	uint64_t oldest = in_old_ring && stream->tx_start > stream->tx_old_mask + 1 ? stream->tx_start - stream->tx_old_mask - 1
 										      : 0;
-	uint64_t from = frozen;
+	uint64_t from = head > frozen ? head : frozen;
 	if (from < stream->tx_start && !in_old_ring)
 		from = stream->tx_start;
 	/* Only what was not read must still be there: a segment may be any number of rings long. */

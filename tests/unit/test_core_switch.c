@@ -111,7 +111,7 @@ static void sent_again_from_where_it_asked(void)
 	get(500); /* still in the ring */
 	serve(from);
 	CHECK(!tx_taken(from));
-	CHECK_IS(from->tx_start, 1000);
+	CHECK_IS(from->tx_start, 1500);
 	get(100); /* of what the ring still holds, or comes again */
 	get_rest();
 	CHECK(!rx_taken(to));
@@ -119,6 +119,44 @@ static void sent_again_from_where_it_asked(void)
 	put(100000);
 	CHECK(!from->tx_ring); /* for good */
 	get_rest();
+}
+
+/* What the sender is about to copy, of which all but the first half ring is not there yet. */
+static uint8_t *pages;
+
+/* The receiver, in the midst of that copy. */
+static void ask_and_read_on(int number)
+{
+	static uint8_t taken[RING / 2];
+
+	(void)number;
+	stream_outside(to, NN_REASON_CALL, OUTSIDE_RX);
+	CHECK_IS(call_recv(wire.fd[1], taken, sizeof taken, MSG_DONTWAIT), sizeof taken);
+	check_bytes(taken, sizeof taken, 0, 0);
+	received = sizeof taken;
+	CHECK_IS(mprotect(pages, 8 * RING, PROT_READ | PROT_WRITE), 0);
+}
+
+/* A receiver that has asked, and reads on, makes room for more than a ring behind where it asked. */
+static void asked_in_the_midst_of_a_call(void)
+{
+	struct sigaction fault = {.sa_handler = ask_and_read_on};
+
+	set_up();
+	put(1);
+	get_rest();
+	sent = received = 0;
+	pages = mmap(NULL, 8 * RING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fill_bytes(pages + RING / 2, 2 * RING, 0, 0);
+	CHECK_IS(sigaction(SIGSEGV, &fault, NULL), 0);
+	CHECK_IS(mprotect(pages + RING, 7 * RING, PROT_NONE), 0);
+	CHECK_IS(call_send(wire.fd[0], pages + RING / 2, 2 * RING, MSG_DONTWAIT), 2 * RING);
+	sent = 2 * RING;
+	CHECK(received);
+	CHECK_IS(stream_error(from), 0);
+	CHECK(!tx_taken(from));
+	get_rest();
+	CHECK(!rx_taken(to));
 }
 
 /* What is unread begins in a ring that was left behind. */
@@ -428,6 +466,7 @@ CORE_TEST(down_and_up_many_times, 20)
 CORE_TEST(down_waits_for_the_peer, 20)
 CORE_TEST(grows_when_full, 20)
 CORE_TEST(sent_again_from_where_it_asked, 20)
+CORE_TEST(asked_in_the_midst_of_a_call, 20)
 CORE_TEST(sent_again_from_two_rings, 20)
 CORE_TEST(sent_again_in_pieces, 20)
 CORE_TEST(control_behind_what_is_sent_again, 20)
@@ -453,6 +492,7 @@ int main(void)
 		cmocka_unit_test(test_down_waits_for_the_peer),
 		cmocka_unit_test(test_grows_when_full),
 		cmocka_unit_test(test_sent_again_from_where_it_asked),
+		cmocka_unit_test(test_asked_in_the_midst_of_a_call),
 		cmocka_unit_test(test_sent_again_from_two_rings),
 		cmocka_unit_test(test_sent_again_in_pieces),
 		cmocka_unit_test(test_control_behind_what_is_sent_again),
