@@ -19,7 +19,7 @@
  *   locks in end blocks                      lie in shared memory and name their thread, which lives on in the parent
  *
  * A handler that forks in the middle of its own thread's section does not wait for that one's lock; its child must not come
- * back to the section.
+ * back to the section. In the midst of a fork no handler of its thread runs.
  *
  * A new program image without our memory cannot use rings: streams whose descriptors survive exec go back to TCP first.
  */
@@ -38,6 +38,7 @@
 #include "shim/core/process.h"
 #include "shim/core/raw.h"
 #include "shim/core/set.h"
+#include "shim/core/signals.h"
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
 #include "shim/rendezvous/rendezvous.h"
@@ -124,7 +125,15 @@ static void settle_all(void)
 	}
 }
 
+static _Atomic uint32_t forks_seen;
+
+uint32_t nn_forks(void)
+{
+	return atomic_load(&forks_seen);
+}
+
 static bool table_interrupted; /* under the table's lock: it was our thread's before fork */
+static struct signals_section fork_section; /* of the thread that forks; under the locks */
 
 /* No direction begins to go up before hold_off is undone, and none is about to. */
 static void hold_off(struct nn_stream *stream)
@@ -147,12 +156,15 @@ void nn_fork_prepare(void)
 		return;
 	if (nn_state)
 		settle_all();
+	struct signals_section section = signals_section_begin();
 	rendezvous_fork_prepare();
 	enum lock_outcome table = lock_take(&table_lock, nn_self());
 	table_interrupted = table == LOCK_NESTED;
+	fork_section = section;
 	process_fork_prepare();
 	arena_fork_prepare();
 	holders_fork_begin();
+	atomic_fetch_add(&forks_seen, 1); /* before the look at the streams: pairs with track() */
 	for (uint32_t i = 0; i < stream_top(); i++) {
 		struct nn_stream *stream = stream_at(i);
 		stream->held_off = 0;
@@ -172,6 +184,7 @@ void nn_fork_parent(bool failed)
 		return;
 	hidden_fork_done();
 	holders_fork_end(failed);
+	atomic_fetch_add(&forks_seen, 1);
 	for (uint32_t i = 0; i < stream_top(); i++) {
 		let_on(stream_at(i));
 		if (!failed && alive(stream_at(i)) && !atomic_load(&stream_at(i)->shared))
@@ -179,10 +192,10 @@ void nn_fork_parent(bool failed)
 	}
 	arena_fork_parent();
 	process_fork_parent();
-	bool interrupted = table_interrupted;
-	table_interrupted = false; /* as for a fork that this one has interrupted */
-	lock_drop(&table_lock, interrupted ? LOCK_NESTED : LOCK_TAKEN);
+	struct signals_section section = fork_section;
+	lock_drop(&table_lock, table_interrupted ? LOCK_NESTED : LOCK_TAKEN);
 	rendezvous_fork_parent();
+	signals_section_end(section);
 }
 
 /* Another thread of the parent may have been in the middle of these. When it still is, the first call that gets the lock reads
@@ -237,6 +250,7 @@ void nn_fork_child(void)
 	rendezvous_fork_child();
 	bells_fork_child();
 	epoll_fork_child();
+	signals_section_end(fork_section);
 }
 
 /* ---- exec ------------------------------------------------------------------------------------------------------------- */

@@ -193,7 +193,7 @@ bool holders_others(struct nn_stream *stream)
 	if (!stream_is_shared(stream))
 		return false;
 	uint32_t asked = atomic_load(&stream->others);
-	if (!stream->holders || others_live(stream->holders))
+	if (!stream->holders || atomic_load(&stream->holders_unknown) || others_live(stream->holders))
 		return true;
 	/* What we found is old when we have forked meanwhile. */
 	return !atomic_compare_exchange_strong(&stream->others, &asked, 1) && asked > 1;
@@ -216,7 +216,7 @@ bool holders_leave(struct nn_stream *stream)
 	/* First out, then the look: of two that leave at once, one at least finds nobody. */
 	if (own != NONE)
 		atomic_fetch_and(&holders->by[own / 64], ~(1ull << own % 64));
-	bool others = stream_is_shared(stream) && others_live(holders);
+	bool others = stream_is_shared(stream) && (atomic_load(&stream->holders_unknown) || others_live(holders));
 	uint32_t use = stream->holders_use;
 	if (nobody(holders))
 		atomic_compare_exchange_strong(&holders->use, &use, 0);
@@ -289,7 +289,8 @@ void holders_fork_stream(struct nn_stream *stream)
 
 void holders_fork_missed(struct nn_stream *stream)
 {
-	atomic_store(&stream->others, 2);
+	atomic_store(&stream->holders_unknown, true);
+	atomic_fetch_add(&stream->others, 2);
 	atomic_store(&stream->shared, 1);
 }
 

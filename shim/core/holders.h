@@ -32,7 +32,7 @@ void holders_fork_stream(struct nn_stream *stream);
 void holders_fork_end(bool failed);
 void holders_fork_child(void);
 
-/* A stream that another thread made while we forked: perhaps the other process has it as well, and nobody can tell for how long. */
+/* A socket that another thread made while we forked: perhaps the other process has it as well, and nobody can tell for how long. */
 void holders_fork_missed(struct nn_stream *stream);
 
 /* This process lets go of the socket. True: others still hold it. */

@@ -119,9 +119,12 @@ int nn_outq(struct nn_io *io, int fd, int *value);
 
 /* ---- life of a connection --------------------------------------------------------------------------------------- */
 
-void nn_made_socket(int fd, int domain, int type, int protocol); /* after socket() returned fd */
+/* Forks begun and ended so far, to be asked before a call that makes a socket: a fork of another thread at that moment gives the
+ * socket to its child, whether we know it by then or not. */
+uint32_t nn_forks(void);
+void nn_made_socket(int fd, int domain, int type, int protocol, uint32_t forks); /* after socket() returned fd */
 void nn_listening(int fd);                   /* after listen() succeeded */
-void nn_accepted(int listener, int fd);      /* after accept() returned fd */
+void nn_accepted(int listener, int fd, uint32_t forks); /* after accept() returned fd */
 void nn_connecting(int fd, const struct sockaddr *address, socklen_t length); /* before connect() */
 void nn_connected(int fd, long outcome);     /* after connect(): 0 or -errno (EINPROGRESS counts as begun) */
 

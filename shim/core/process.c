@@ -197,7 +197,7 @@ void process_fork_prepare(void)
 
 void process_fork_copy(void)
 {
-	if (!nn_state || copy.state) /* of a fork that a handler interrupted with its own */
+	if (!nn_state)
 		return;
 	uint32_t top = atomic_load(&nn_state->stream_top);
 	copy.used = offsetof(struct state, streams) + (top < STATE_STREAMS ? top : STATE_STREAMS) * sizeof(struct state_stream);
@@ -215,11 +215,8 @@ static void drop_copy(void)
 
 void process_fork_parent(void)
 {
-	bool interrupted = state_interrupted;
-	state_interrupted = false; /* as it was for the fork that this one interrupted, if it did */
-	if (!interrupted)
-		drop_copy();
-	lock_drop(&state_lock, interrupted ? LOCK_NESTED : LOCK_TAKEN);
+	drop_copy();
+	lock_drop(&state_lock, state_interrupted ? LOCK_NESTED : LOCK_TAKEN);
 }
 
 void process_renew_state(void)

@@ -34,9 +34,11 @@ void process_fork_parent(void);
 /* After fork, in the child: a state of its own at the same address. */
 void process_renew_state(void);
 
-/* nn_fds. An entry of kind NN_NONE may carry a hint: the number was last seen as a TCP socket that socket() made. What has
- * the number now may be something else. */
+/* nn_fds. An entry of kind NN_NONE may carry a hint: the number was last seen as a TCP socket that socket() made, when nn_forks() was
+ * the number beside it. What has the number now may be something else. */
 #define FD_TCP_SOCKET 1u
+#define FD_FORKS_SHIFT 1
+#define FD_FORKS_MASK ((1u << (NN_KIND_SHIFT - FD_FORKS_SHIFT)) - 1)
 static inline uint32_t fd_entry(int fd)
 {
 	if ((unsigned)fd >= NN_FD_MAX || !nn_fds)

@@ -143,8 +143,8 @@ static void set_reason(struct nn_stream *stream, enum nn_reason reason)
 	atomic_store_explicit(&stream->shown->rx.reason, reason, memory_order_relaxed);
 }
 
-/* Begins to track `fd`. */
-static void track(int fd, bool connector)
+/* Begins to track `fd`, a socket made when nn_forks() was `forks`. */
+static void track(int fd, bool connector, uint32_t forks)
 {
 	if (nn_confined || nn_in_vfork_child() || process_show_state() < 0)
 		return;
@@ -169,20 +169,33 @@ static void track(int fd, bool connector)
 	atomic_store_explicit(&stream->shown->in_use, 1, memory_order_release);
 	COUNT_SHARED(nn_state->totals.connections, 1);
 	atomic_fetch_add(&stream->users, 1);
-	atomic_store_explicit(&stream->phase, STREAM_YOUNG, memory_order_release);
+	atomic_store(&stream->phase, STREAM_YOUNG);
+	/* Pairs with nn_fork_prepare: a fork from here on finds the stream; one before, since there was the socket, is seen here. */
+	if (nn_forks() != forks)
+		holders_fork_missed(stream);
 	fd_set_entry(fd, NN_STREAM, index);
 }
 
-void nn_made_socket(int fd, int domain, int type, int protocol)
+void nn_made_socket(int fd, int domain, int type, int protocol, uint32_t forks)
 {
 	if (fd < 0 || !nn_fds || nn_in_vfork_child())
 		return;
 	nn_appeared(fd);
 	bool tcp = (domain == AF_INET || domain == AF_INET6) && (type & 0xf) == SOCK_STREAM &&
 		   (protocol == 0 || protocol == IPPROTO_TCP);
+	uint32_t hint = tcp ? FD_TCP_SOCKET | (forks & FD_FORKS_MASK) << FD_FORKS_SHIFT : 0;
 	/* Only where it changes something: the line may not be ours. */
-	if (fd_entry(fd) != (tcp ? FD_TCP_SOCKET : 0))
-		fd_set_entry(fd, NN_NONE, tcp ? FD_TCP_SOCKET : 0);
+	if (fd_entry(fd) != hint)
+		fd_set_entry(fd, NN_NONE, hint);
+}
+
+/* nn_forks() when the socket was made, which has become a connection's end; where that was not seen, now. */
+static uint32_t forks_at_socket(int fd)
+{
+	uint32_t hint = fd_entry(fd), now = nn_forks();
+	if (!(hint & FD_TCP_SOCKET))
+		return now;
+	return (hint >> FD_FORKS_SHIFT) == (now & FD_FORKS_MASK) ? now : now - 1;
 }
 
 static bool is_tcp(int fd)
@@ -201,7 +214,7 @@ void stream_adopt(int fd)
 	enum { SYN_SENT = 2, CLOSED = 7 };
 	if (sys_call5(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
 		(info.tcpi_state == CLOSED || info.tcpi_state == SYN_SENT))
-		track(fd, true);
+		track(fd, true, forks_at_socket(fd));
 }
 
 void nn_listening(int fd)
@@ -219,14 +232,14 @@ void nn_listening(int fd)
 	}
 }
 
-void nn_accepted(int listener, int fd)
+void nn_accepted(int listener, int fd, uint32_t forks)
 {
 	if (nn_kind_of(fd) != NN_NONE)
 		nn_appeared(fd);
 	if (nn_kind_of(listener) == NN_NONE)
 		nn_listening(listener); /* inherited: we have not seen its listen() */
 	if (nn_kind_of(listener) == NN_LISTENER)
-		track(fd, false);
+		track(fd, false, forks);
 }
 
 void nn_connecting(int fd, const struct sockaddr *address, socklen_t length)
@@ -246,8 +259,8 @@ void nn_connected(int fd, long outcome)
 {
 	/* A connection that stays short must not pay for a question to the kernel: a hint will do, stream_tick asks later. */
 	if (!nn_confined && (outcome == 0 || outcome == -EINPROGRESS || outcome == -EINTR) && nn_kind_of(fd) == NN_NONE &&
-		(fd_entry(fd) == FD_TCP_SOCKET || is_tcp(fd)))
-		track(fd, true);
+		((fd_entry(fd) & FD_TCP_SOCKET) || is_tcp(fd)))
+		track(fd, true, forks_at_socket(fd));
 }
 
 void stream_alone(struct nn_stream *stream, enum nn_reason reason)

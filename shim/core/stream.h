@@ -55,6 +55,7 @@ struct nn_stream {
 	_Atomic uint32_t others, looks;
 	struct holders *holders;
 	uint32_t holders_use;
+	_Atomic bool holders_unknown; /* besides those, who got it unseen */
 	_Atomic bool heirs; /* programs that were started, or to whom it was passed, may hold the socket, and nobody counts them */
 	uint8_t held_off; /* during fork: directions that may not go up meanwhile */
 	struct state_stream *shown;

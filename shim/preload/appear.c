@@ -99,8 +99,9 @@ EXPORT int __openat64_2(int at, const char *path, int flags)
 
 EXPORT int socket(int domain, int type, int protocol)
 {
+	uint32_t forks = nn_forks();
 	int fd = real.socket(domain, type, protocol);
-	nn_made_socket(fd, domain, type, protocol);
+	nn_made_socket(fd, domain, type, protocol, forks);
 	return fd;
 }
 ALIAS(__socket, socket);

@@ -11,11 +11,11 @@ EXPORT int listen(int fd, int backlog)
 }
 
 /* Also from a listener that we do not know: it may have been inherited or received. */
-static int accepted(int listener, int fd)
+static int accepted(int listener, int fd, uint32_t forks)
 {
 	if (fd >= 0 && nn_fds) {
 		appeared(fd);
-		nn_accepted(listener, fd);
+		nn_accepted(listener, fd, forks);
 		leave_to_stdio(fd);
 	}
 	return fd;
@@ -23,12 +23,14 @@ static int accepted(int listener, int fd)
 
 EXPORT int accept(int fd, __SOCKADDR_ARG address, socklen_t *length)
 {
-	return accepted(fd, real.accept(fd, address, length));
+	uint32_t forks = nn_forks();
+	return accepted(fd, real.accept(fd, address, length), forks);
 }
 
 EXPORT int accept4(int fd, __SOCKADDR_ARG address, socklen_t *length, int flags)
 {
-	return accepted(fd, real.accept4(fd, address, length, flags));
+	uint32_t forks = nn_forks();
+	return accepted(fd, real.accept4(fd, address, length, flags), forks);
 }
 
 /* Addresses of other families concern only what is tracked already (AF_UNSPEC dissolves a connection). */

@@ -130,7 +130,6 @@ void rendezvous_fork_parent(void)
 {
 	bool ours = !interrupted;
 
-	interrupted = false; /* as for a fork that this one has interrupted */
 	atomic_fetch_sub(&forking, 1);
 	if (ours)
 		leave();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * forks [SECONDS]: a timer's handler forks, also while the thread that it interrupts does. Afterwards another thread must still be able to
- * fork, and a connection to talk.
+ * fork, a connection to talk, and one that has only begun to go up.
  */
 #include "tests/stress/pair.h"
 
@@ -21,8 +21,11 @@ static void child(void)
 	int pid = fork();
 	if (pid == 0)
 		_exit(0);
-	while (pid > 0 && waitpid(pid, NULL, 0) < 0) /* interrupted: nobody else waits for it */
+	int status = 0;
+	while (pid > 0 && waitpid(pid, &status, 0) < 0) /* interrupted: nobody else waits for it */
 		;
+	if (status)
+		_exit(dprintf(2, "status %x\n", status));
 }
 
 static void on_timer(int number)
@@ -44,10 +47,11 @@ static void *another(void *unused)
 int main(int argc, char **argv)
 {
 	const struct itimerval period = {{0, PERIOD_US}, {0, PERIOD_US}}, never = {{0, 0}, {0, 0}};
-	int ends[2], forks = 0;
+	int ends[2], later[2], forks = 0;
 	pthread_t thread;
 	connect_both(ends);
 	warm_both(ends);
+	connect_both(later);
 	signal(SIGALRM, on_timer);
 	setitimer(ITIMER_REAL, &period, NULL);
 	for (double end = now() + (argc > 1 ? atof(argv[1]) : 3); now() < end; forks++)
@@ -58,6 +62,7 @@ int main(int argc, char **argv)
 	if (pthread_create(&thread, NULL, another, NULL) || pthread_join(thread, NULL))
 		return 2;
 	warm_both(ends);
+	warm_both(later);
 	printf("# %d forks, and %d in handlers", forks, (int)nested);
 	return !nested;
 }

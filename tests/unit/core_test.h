@@ -209,7 +209,7 @@ static inline void wire_connect(struct wire *wire, unsigned sides)
 		nn_connected(wire->fd[0], 0);
 	nn_listening(listener);
 	if (sides & 2)
-		nn_accepted(listener, wire->fd[1]);
+		nn_accepted(listener, wire->fd[1], nn_forks());
 	nn_close(listener);
 	for (int i = 0; i < 2; i++)
 		if (sides >> i & 1)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The table of descriptors: which number names which stream, through dup, close and numbers that change their meaning unseen. */
 #include "core_test.h"
+#include "shim/core/holders.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -376,7 +377,7 @@ static void listeners(void)
 
 	core_start(4096, 4096);
 	tcp_pair(fd, &listener);
-	nn_accepted(listener, fd[1]); /* its listen() was not seen */
+	nn_accepted(listener, fd[1], nn_forks()); /* its listen() was not seen */
 	CHECK_IS(nn_kind_of(listener), NN_LISTENER);
 	CHECK_IS(nn_kind_of(fd[1]), NN_STREAM);
 	nn_duplicated(listener, plain + 100);
@@ -408,7 +409,7 @@ static void numbers_of_a_vfork_child(void)
 		dup2(listener, wire.fd[1]);
 		dup2(fd[1], wire.fd[0]);
 		nn_listening(listener);
-		nn_accepted(listener, wire.fd[0]);
+		nn_accepted(listener, wire.fd[0], nn_forks());
 		nn_listening(wire.fd[1]);
 		nn_connected(fd[0], 0);
 		_exit(0);
@@ -430,7 +431,7 @@ static void hint_of_another_socket(void)
 	core_start(4096, 4096);
 	inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
 	fd = socket(AF_INET, SOCK_STREAM, 0);
-	nn_made_socket(fd, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	nn_made_socket(fd, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0, nn_forks());
 	CHECK_IS(nn_kind_of(fd), NN_NONE);
 	other = socket(AF_INET, SOCK_DGRAM, 0);
 	CHECK_IS(dup2(other, fd), fd); /* behind our back */
@@ -444,12 +445,61 @@ static void hint_of_another_socket(void)
 	stream_tick(stream);
 	CHECK_IS(atomic_load(&stream->phase), STREAM_ALONE);
 	CHECK_IS(atomic_load(&stream->shown->tx.reason), NN_REASON_UNSUPPORTED);
-	nn_made_socket(fd, AF_INET, SOCK_DGRAM, 0); /* a socket() that we saw: the stream is gone, and no hint left */
+	nn_made_socket(fd, AF_INET, SOCK_DGRAM, 0, nn_forks()); /* a socket() that we saw: the stream is gone, and no hint left */
 	nn_connected(fd, 0);
 	CHECK_IS(nn_kind_of(fd), NN_NONE);
 }
 
+/* Another thread forks between the kernel's making of a socket and our note of it: its child has the socket as well. */
+static void forked_before_it_was_known(void)
+{
+	enum { BEFORE, WITHIN, ACROSS, AFTER, CASES };
+	struct sockaddr_in address;
+	socklen_t length = sizeof(address);
+
+	core_start(4096, 4096);
+	for (int when = BEFORE; when < CASES; when++) {
+		int listener, fd[2], connector;
+		uint32_t forks = nn_forks();
+
+		if (when == BEFORE || when == WITHIN)
+			nn_fork_prepare();
+		if (when == WITHIN)
+			forks = nn_forks();
+		if (when == BEFORE) {
+			nn_fork_parent(false);
+			forks = nn_forks();
+		}
+		tcp_pair(fd, &listener);
+		if (when == ACROSS)
+			nn_fork_prepare();
+		if (when == WITHIN || when == ACROSS)
+			nn_fork_parent(false);
+		nn_accepted(listener, fd[1], forks);
+		CHECK_IS(stream_is_shared(stream_of(fd[1])), when == WITHIN || when == ACROSS);
+		CHECK_IS(holders_others(stream_of(fd[1])), when == WITHIN || when == ACROSS);
+
+		/* The same for one that will connect. */
+		forks = nn_forks();
+		connector = socket(AF_INET, SOCK_STREAM, 0);
+		nn_made_socket(connector, AF_INET, SOCK_STREAM, 0, forks);
+		if (when == ACROSS) {
+			nn_fork_prepare();
+			nn_fork_parent(false);
+		}
+		CHECK_IS(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+		CHECK_IS(connect(connector, (struct sockaddr *)&address, length), 0);
+		nn_connected(connector, 0);
+		CHECK_IS(stream_is_shared(stream_of(connector)), when == ACROSS);
+		nn_close(connector);
+		nn_close(fd[0]);
+		nn_close(fd[1]);
+		nn_close(listener);
+	}
+}
+
 CORE_TEST(numbers_beyond_the_table, 10)
+CORE_TEST(forked_before_it_was_known, 10)
 CORE_TEST(another_number, 10)
 CORE_TEST(onto_a_stream, 10)
 CORE_TEST(closed_unseen, 10)
@@ -472,6 +522,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_numbers_beyond_the_table),
+		cmocka_unit_test(test_forked_before_it_was_known),
 		cmocka_unit_test(test_another_number),
 		cmocka_unit_test(test_onto_a_stream),
 		cmocka_unit_test(test_closed_unseen),

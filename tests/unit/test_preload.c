@@ -156,9 +156,14 @@ int nn_outq(struct nn_io *io, int fd, int *value)
 	return nn_inq(io, fd, value);
 }
 
-void nn_made_socket(int fd, int domain, int type, int protocol)
+uint32_t nn_forks(void)
 {
-	(void)domain, (void)type, (void)protocol;
+	return 0;
+}
+
+void nn_made_socket(int fd, int domain, int type, int protocol, uint32_t forks)
+{
+	(void)domain, (void)type, (void)protocol, (void)forks;
 	if (fd >= 0 && nn_kind_of(fd) != NN_NONE)
 		nn_appeared(fd);
 }
@@ -168,9 +173,9 @@ void nn_listening(int fd)
 	(void)fd;
 }
 
-void nn_accepted(int listener, int fd)
+void nn_accepted(int listener, int fd, uint32_t forks)
 {
-	(void)listener, (void)fd;
+	(void)listener, (void)fd, (void)forks;
 }
 
 void nn_connecting(int fd, const struct sockaddr *address, socklen_t length)
