@@ -88,7 +88,8 @@ void nn_confine(void)
 	for (int fd = 0; fd < fd_top(); fd++)
 		all &= forget(fd);
 	retired = all;
-	nn_finish(); /* later the report may not be opened */
+	nn_finish(); /* later the report may not be opened, */
+	nn_config.log_fd = -1; /* nor a line be written */
 }
 
 /* ---- fork ------------------------------------------------------------------------------------------------------------- */

@@ -25,7 +25,7 @@ static struct text begin(char line[LINE])
 static void end(struct text *text)
 {
 	text->bytes[text->length++] = '\n';
-	sys_call3(SYS_write, nn_config.log_fd, text->bytes, text->length);
+	text_write(text, nn_config.log_fd);
 }
 
 void nn_log(enum log_level level, const char *message, long number)

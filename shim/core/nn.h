@@ -128,6 +128,9 @@ void nn_accepted(int listener, int fd, uint32_t forks); /* after accept() return
 void nn_connecting(int fd, const struct sockaddr *address, socklen_t length); /* before connect() */
 void nn_connected(int fd, long outcome);     /* after connect(): 0 or -errno (EINPROGRESS counts as begun) */
 
+/* Has there been a connection in this process, or the one that it was forked from? */
+bool nn_connections(void);
+
 /* shutdown(2) and close(2), made by the core: returns 0 or -errno. For every kind of descriptor. Closing a hidden one is
  * -EBADF. */
 long nn_shutdown(int fd, int how);

@@ -184,6 +184,11 @@ int process_show_state(void)
 	return outcome;
 }
 
+bool nn_connections(void)
+{
+	return nn_state;
+}
+
 static bool state_interrupted; /* under state_lock: it was our thread's before fork */
 static struct {
 	struct state *state; /* for the child: the parent goes on writing to the pages that both have at first */

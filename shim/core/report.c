@@ -3,9 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <string.h>
-#include <time.h>
 
 #include "shim/core/sys.h"
 
@@ -109,28 +107,6 @@ void report_format(struct text *text, const struct state *state)
 	text_string(text, "}\n");
 }
 
-/* A write can raise SIGXFSZ (file size limit) or SIGPIPE, whose default is to kill. They are held back meanwhile and
- * taken away after a failure, unless one was pending before. */
-static int write_quietly(int fd, const char *bytes, size_t length)
-{
-	static const struct timespec at_once;
-	uint64_t quiet = 1ull << (SIGXFSZ - 1) | 1ull << (SIGPIPE - 1), before, pending = 0;
-	long held = sys_call4(SYS_rt_sigprocmask, SIG_BLOCK, &quiet, &before, sizeof(quiet));
-	long written;
-
-	sys_call2(SYS_rt_sigpending, &pending, sizeof(pending));
-	do
-		written = sys_call3(SYS_write, fd, bytes, length);
-	while (written == -EINTR);
-	quiet &= ~pending;
-	if (!held) {
-		if ((written == -EFBIG || written == -EPIPE) && quiet)
-			sys_call4(SYS_rt_sigtimedwait, &quiet, NULL, &at_once, sizeof(quiet));
-		sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof(before));
-	}
-	return written < 0 ? (int)written : (size_t)written < length ? -ENOSPC : 0;
-}
-
 int report_write(const char *path, const struct state *state)
 {
 	char line[REPORT_SIZE];
@@ -148,7 +124,7 @@ int report_write(const char *path, const struct state *state)
 	while (fd == -EINTR);
 	if (fd < 0)
 		return (int)fd;
-	result = write_quietly((int)fd, line, text.length);
+	result = text_write(&text, (int)fd);
 	sys_call1(SYS_close, fd);
 	return result;
 }

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "shim/core/text.h"
 
+#include <errno.h>
+#include <signal.h>
+#include <time.h>
+
+#include "shim/core/sys.h"
+
 void text_char(struct text *text, char c)
 {
 	if (text->length < text->size)
@@ -72,4 +78,25 @@ void text_json(struct text *text, const char *string, size_t size)
 		s += length;
 		size -= length;
 	}
+}
+
+int text_write(const struct text *text, int fd)
+{
+	static const struct timespec at_once;
+	uint64_t quiet = 1ull << (SIGXFSZ - 1) | 1ull << (SIGPIPE - 1), before, pending = 0;
+	long held = sys_call4(SYS_rt_sigprocmask, SIG_BLOCK, &quiet, &before, sizeof(quiet));
+	long written;
+
+	/* Taken away after a failure, unless one was pending before. */
+	sys_call2(SYS_rt_sigpending, &pending, sizeof(pending));
+	do
+		written = sys_call3(SYS_write, fd, text->bytes, text->length);
+	while (written == -EINTR);
+	quiet &= ~pending;
+	if (!held) {
+		if ((written == -EFBIG || written == -EPIPE) && quiet)
+			sys_call4(SYS_rt_sigtimedwait, &quiet, NULL, &at_once, sizeof(quiet));
+		sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof(before));
+	}
+	return written < 0 ? (int)written : (size_t)written < text->length ? -ENOSPC : 0;
 }

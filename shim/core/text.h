@@ -22,4 +22,8 @@ void text_number(struct text *text, uint64_t number); /* decimal */
  * control characters are escaped, and whatever is not UTF-8 becomes U+FFFD. */
 void text_json(struct text *text, const char *string, size_t size);
 
+/* Writes it all with one call, without a signal: one may have SIGXFSZ (file size limit) or SIGPIPE for its outcome, whose default is to kill.
+ * 0, or -errno; -ENOSPC: a part. */
+int text_write(const struct text *text, int fd);
+
 #endif

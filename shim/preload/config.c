@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "shim/core/sys.h"
+#include "shim/core/text.h"
 
 /* A decimal number with an optional factor K, M or G (1024). */
 static bool number(const char *text, uint64_t *value)
@@ -165,7 +166,7 @@ void config_complain(const char *name, const char *text, const char *of, const c
 	at = put(line, at, sizeof line - 1, of);
 	at = put(line, at, sizeof line - 1, consequence);
 	line[at++] = '\n';
-	sys_call3(SYS_write, 2, line, at);
+	text_write(&(struct text){.bytes = line, .size = sizeof line, .length = at}, 2);
 }
 
 static void refuse(const struct variable *variable, const char *text, const char *consequence)

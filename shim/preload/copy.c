@@ -2,6 +2,7 @@
 /* Calls that move bytes between two descriptors, and requests that libc serves on threads of its own. */
 #include "shim/preload/preload.h"
 
+#include <string.h>
 #include <sys/sendfile.h>
 
 #include "shim/core/state.h"
@@ -47,6 +48,8 @@ EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, 
 		real.splice(in, in_offset, out, out_offset, count, flags));
 }
 
+#define REQUESTS 16 /* looked at in one go */
+
 /* Asynchronous requests run later, in libc or the kernel, where no wrapper sees them. */
 #define ASYNCHRONOUS(name, request_type, sends) \
 	EXPORT int name(struct request_type *request) \
@@ -71,19 +74,65 @@ ASYNCHRONOUS(aio_write64, aiocb64, true)
 ASYNCHRONOUS_LIST(lio_listio, aiocb)
 ASYNCHRONOUS_LIST(lio_listio64, aiocb64)
 
+/* What the kernel will read of the caller's memory: as far as there is any, in bytes. */
+static size_t peek_at(const struct iovec *there, size_t pieces, void *to, size_t size)
+{
+	struct iovec here = {to, size};
+	long outcome = sys_call6(SYS_process_vm_readv, sys_call0(SYS_getpid), &here, 1, there, pieces, 0);
+	if (outcome >= 0 || outcome == -EFAULT)
+		return outcome < 0 ? 0 : (size_t)outcome;
+	/* A filter forbids it. */
+	size_t done = 0;
+	for (size_t i = 0; i < pieces; done += there[i++].iov_len)
+		memcpy((char *)to + done, there[i].iov_base, there[i].iov_len);
+	return done;
+}
+
+/* The requests that are the next of the list, up to the first that the kernel cannot read; so many of them. */
+static size_t requests_of(struct iocb *const *list, size_t most, struct iocb *requests)
+{
+	struct iocb *at[REQUESTS];
+	struct iovec pieces[REQUESTS] = {{(void *)list, most * sizeof *at}};
+	size_t count = peek_at(pieces, 1, at, most * sizeof *at) / sizeof *at;
+	for (size_t i = 0; i < count; i++)
+		pieces[i] = (struct iovec){at[i], sizeof **at};
+	return count ? peek_at(pieces, count, requests, count * sizeof *requests) / sizeof *requests : 0;
+}
+
+static void submitting(const struct iocb *request)
+{
+	const int fd = (int)request->aio_fildes;
+	if (!is_stream(fd))
+		return;
+	switch (request->aio_lio_opcode) {
+	case IOCB_CMD_POLL:
+		nn_stay_tcp(fd, NN_REASON_CALL);
+		break;
+	case IOCB_CMD_PREAD:
+	case IOCB_CMD_PREADV:
+		nn_unseen(fd, false);
+		break;
+	case IOCB_CMD_PWRITE:
+	case IOCB_CMD_PWRITEV:
+		nn_unseen(fd, true);
+		break;
+	default: /* the kernel refuses it for a socket */
+		break;
+	}
+}
+
 /* As libaio's: -errno. */
 EXPORT int io_submit(aio_context_t context, long count, struct iocb **list)
 {
-	for (long i = 0; i < count && list; i++) {
-		const struct iocb *request = list[i];
-		const int fd = request ? (int)request->aio_fildes : -1;
-		if (!is_stream(fd))
-			continue;
-		const int what = request->aio_lio_opcode;
-		if (what == IOCB_CMD_POLL)
-			nn_stay_tcp(fd, NN_REASON_CALL);
-		else
-			nn_unseen(fd, what == IOCB_CMD_PWRITE || what == IOCB_CMD_PWRITEV);
+	struct iocb requests[REQUESTS];
+	for (long done = 0; nn_connections() && done < count;) {
+		size_t most = count - done < REQUESTS ? (size_t)(count - done) : REQUESTS;
+		size_t known = requests_of(list + done, most, requests);
+		for (size_t i = 0; i < known; i++)
+			submitting(&requests[i]);
+		if (known < most)
+			break;
+		done += (long)known;
 	}
 	return (int)sys_call3(SYS_io_submit, context, count, list);
 }

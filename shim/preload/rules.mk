@@ -35,5 +35,5 @@ check-exports: $(shim-lib)
 checks += check-exports
 
 # The wrappers' test brings a core of its own.
-$(BUILD)/tests/unit/test_preload: unit-libs := $(shim-preload-obj)
-$(BUILD)/tests/unit/test_preload: $(shim-preload-obj)
+$(BUILD)/tests/unit/test_preload: unit-libs := $(shim-preload-obj) $(BUILD)/shim/core/text.o
+$(BUILD)/tests/unit/test_preload: $(shim-preload-obj) $(BUILD)/shim/core/text.o

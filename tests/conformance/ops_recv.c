@@ -426,10 +426,27 @@ static void op_iopoll(struct call *call)
 	syscall(SYS_io_destroy, context);
 }
 
+/* iorefused FD: to read, by the kernel, what it refuses: a list and a request that are not there, an unknown operation, and a good
+ * request after one that is not there */
+static void op_iorefused(struct call *call)
+{
+	char byte;
+	aio_context_t context = 0;
+	struct iocb good = {.aio_fildes = (uint32_t)arg_fd(call, 1), .aio_lio_opcode = IOCB_CMD_PREAD, .aio_buf = (uintptr_t)&byte, .aio_nbytes = 1};
+	struct iocb unknown = good, *nothing = (struct iocb *)8, *lists[][2] = {{nothing, &good}, {&unknown, &good}};
+	unknown.aio_lio_opcode = 99;
+	syscall(SYS_io_setup, 2, &context);
+	say_result(call, syscall(SYS_io_submit, context, 1, nothing));
+	say_result(call, syscall(SYS_io_submit, context, -1, NULL));
+	for (int i = 0; i < 2; i++)
+		say_result(call, syscall(SYS_io_submit, context, 2, lists[i]));
+	syscall(SYS_io_destroy, context);
+}
+
 const struct op ops_recv[] = {{"recv", op_recv}, {"recvchk", op_recvchk}, {"readchk", op_readchk}, {"read", op_read},
 	{"readv", op_readv}, {"recvfrom", op_recvfrom}, {"recvmsg", op_recvmsg}, {"recvmmsg", op_recvmmsg},
 	{"recvall", op_recvall}, {"gather", op_gather}, {"drain", op_drain}, {"splicein", op_splicein},
 	{"sendodd", op_sendodd}, {"recvodd", op_recvodd}, {"spliceout", op_spliceout},
 	{"inq", op_inq}, {"outq", op_outq}, {"outqnsd", op_outqnsd}, {"atmark", op_atmark}, {"warm", op_warm},
-	{"aioread", op_aioread}, {"ioread", op_ioread}, {"iopoll", op_iopoll},
+	{"aioread", op_aioread}, {"ioread", op_ioread}, {"iopoll", op_iopoll}, {"iorefused", op_iorefused},
 	{NULL, NULL}};
