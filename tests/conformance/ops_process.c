@@ -178,19 +178,21 @@ static void op_takefd(struct call *call)
 	say(call, " fd %d", fd);
 }
 
-/* confine [HOW]: from here on a few system calls kill that no operation but `get` makes; HOW `seccomp`: by that call */
+/* confine [HOW]: from here on a few system calls kill that no operation but `get` makes; HOW `seccomp`: by that call; `sockets`: and
+ * one that makes a socket */
 static void op_confine(struct call *call)
 {
 	static const int deadly[] = {SYS_ppoll, SYS_epoll_pwait2, SYS_memfd_create, SYS_pidfd_open, SYS_kcmp, SYS_getsockopt, SYS_prlimit64,
-		SYS_sched_yield, SYS_rt_sigpending, SYS_statx, SYS_tkill};
-	enum { DEADLY = sizeof deadly / sizeof *deadly };
-	struct sock_filter filter[DEADLY + 3];
-	struct sock_fprog program = {DEADLY + 3, filter};
+		SYS_sched_yield, SYS_rt_sigpending, SYS_statx, SYS_tkill, SYS_socket};
+	enum { ALL = sizeof deadly / sizeof *deadly };
+	const unsigned count = !strcmp(arg(call, 1, ""), "sockets") ? ALL : ALL - 1;
+	struct sock_filter filter[ALL + 3];
+	struct sock_fprog program = {(unsigned short)(count + 3), filter};
 	filter[0] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-	for (unsigned i = 0; i < DEADLY; i++)
-		filter[1 + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)deadly[i], DEADLY - i, 0);
-	filter[DEADLY + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	filter[DEADLY + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+	for (unsigned i = 0; i < count; i++)
+		filter[1 + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)deadly[i], count - i, 0);
+	filter[count + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	filter[count + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	if (!strcmp(arg(call, 1, ""), "seccomp"))
 		say_result(call, syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program));

@@ -450,6 +450,31 @@ static void hint_of_another_socket(void)
 	CHECK_IS(nn_kind_of(fd), NN_NONE);
 }
 
+/* Where the kernel does not tell pid namespaces apart, a child is in its parent's. */
+static void lock_of_a_child_without_proc(void)
+{
+	char folder[] = "/tmp/nn-root-XXXXXX";
+	_Atomic uint32_t *lock;
+	int status;
+	pid_t child;
+
+	core_start(4096, 4096);
+	lock = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (!mkdtemp(folder) || chdir(folder) || rmdir(folder) || chroot("."))
+		return; /* not as root: nothing to see */
+	nn_fork_prepare();
+	child = fork();
+	if (!child) {
+		nn_fork_child();
+		CHECK_IS(lock_take(lock, nn_self()), LOCK_TAKEN);
+		_exit(0);
+	}
+	nn_fork_parent(false);
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	CHECK(atomic_load(lock));
+	CHECK_IS(lock_take(lock, nn_self()), LOCK_TAKEN);
+}
+
 /* Another thread forks between the kernel's making of a socket and our note of it: its child has the socket as well. */
 static void forked_before_it_was_known(void)
 {
@@ -499,6 +524,7 @@ static void forked_before_it_was_known(void)
 }
 
 CORE_TEST(numbers_beyond_the_table, 10)
+CORE_TEST(lock_of_a_child_without_proc, 10)
 CORE_TEST(forked_before_it_was_known, 10)
 CORE_TEST(another_number, 10)
 CORE_TEST(onto_a_stream, 10)
@@ -522,6 +548,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_numbers_beyond_the_table),
+		cmocka_unit_test(test_lock_of_a_child_without_proc),
 		cmocka_unit_test(test_forked_before_it_was_known),
 		cmocka_unit_test(test_another_number),
 		cmocka_unit_test(test_onto_a_stream),
