@@ -171,7 +171,7 @@ static struct nn_stream *detach(int fd)
 				stream->fd = kept;
 				stream->kept = true;
 				hidden_watch(&stream->fd);
-				waiters_ring_own(stream->own); /* who sleeps, sleeps on the number */
+				waiters_ring_own(stream->pair, stream->own); /* who sleeps, sleeps on the number */
 			}
 			last_close(stream, fd);
 			if (kept < 0)
@@ -337,7 +337,7 @@ long nn_shutdown(int fd, int how)
 			if (!tx_pay(stream))
 				stream_reset(stream); /* rather than an end before all bytes */
 			say(stream, END_FIN);
-			waiters_ring_own(stream->own); /* who waits for room waits no longer */
+			waiters_ring_own(stream->pair, stream->own); /* who waits for room waits no longer */
 		}
 	}
 	long outcome = sys_call2(SYS_shutdown, fd, how);

@@ -153,7 +153,23 @@ void bell_ring_own(unsigned slot)
 	sys_call6(SYS_sendto, bells[slot].fd, NULL, 0, MSG_DONTWAIT | MSG_NOSIGNAL, &address, length);
 }
 
-void bell_ring_shared(unsigned slot)
+/* By the pair's voice, or where something else has got its number, by a socket made for that. -errno. */
+static long ring(const struct nn_pair *pair, const struct sockaddr_un *address, socklen_t length)
+{
+	long fd = pair->voice;
+	bool own = still_ours((int)fd);
+	if (!own) {
+		fd = make_socket();
+		if (fd < 0)
+			return fd;
+	}
+	long outcome = sys_call6(SYS_sendto, fd, NULL, 0, MSG_DONTWAIT | MSG_NOSIGNAL, address, length);
+	if (!own)
+		sys_call1(SYS_close, fd);
+	return outcome;
+}
+
+void bell_ring_shared(const struct nn_pair *pair, unsigned slot)
 {
 	const struct board *board = rendezvous_board();
 	uint64_t id = atomic_load(&board->slots[slot].bell);
@@ -161,15 +177,11 @@ void bell_ring_shared(unsigned slot)
 		bell_ring_own(slot);
 		return;
 	}
+	if (nn_confined)
+		return; /* the filter may not expect what it takes */
 	struct sockaddr_un address;
 	socklen_t length = bell_name(&address, board, id);
-	if (nn_confined)
-		return; /* the filter may not expect a socket to be made */
-	long fd = make_socket();
-	if (fd < 0)
-		return;
-	sys_call6(SYS_sendto, fd, NULL, 0, MSG_DONTWAIT | MSG_NOSIGNAL, &address, length);
-	sys_call1(SYS_close, fd);
+	ring(pair, &address, length);
 }
 
 bool bell_ring(const struct nn_pair *pair, unsigned slot)
@@ -179,16 +191,7 @@ bool bell_ring(const struct nn_pair *pair, unsigned slot)
 		return true;
 	struct sockaddr_un address;
 	socklen_t length = bell_name(&address, pair->peer_board, id);
-	long fd = pair->voice;
-	bool own = still_ours((int)fd);
-	if (!own) {
-		fd = make_socket();
-		if (fd < 0)
-			return false;
-	}
-	long outcome = sys_call6(SYS_sendto, fd, NULL, 0, MSG_DONTWAIT | MSG_NOSIGNAL, &address, length);
-	if (!own)
-		sys_call1(SYS_close, fd);
+	long outcome = ring(pair, &address, length);
 	return outcome >= 0 || outcome == -EAGAIN || outcome == -ECONNREFUSED;
 }
 

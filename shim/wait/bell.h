@@ -46,8 +46,8 @@ bool bell_settle(unsigned slot); /* ... who sleeps next: true, it was heard and 
 /* Makes the bell readable, with a new edge even when it is so already. */
 void bell_ring_own(unsigned slot);
 
-/* The same for a slot that may be held by another process of those that share the board. */
-void bell_ring_shared(unsigned slot);
+/* The same for a slot that may be held by another process of those that share the board; `pair`: one of theirs. */
+void bell_ring_shared(const struct nn_pair *pair, unsigned slot);
 
 /* Rings the bell of a peer's slot. False: not rung, and worth another try. */
 bool bell_ring(const struct nn_pair *pair, unsigned slot);

@@ -159,12 +159,12 @@ void waiter_ring_own(const struct waiter *waiter)
 		bell_ring_own((unsigned)waiter->slot);
 }
 
-void waiters_ring_own(const struct end_block *own)
+void waiters_ring_own(const struct nn_pair *pair, const struct end_block *own)
 {
 	for (unsigned word = 0; word < 2; word++)
 		for (uint64_t places = atomic_load(&own->attach[word]); places; places >>= 16)
 			if (places & 0xffff && (places & 0xffff) <= BOARD_SLOTS)
-				bell_ring_shared((unsigned)(places & 0xffff) - 1);
+				bell_ring_shared(pair, (unsigned)(places & 0xffff) - 1);
 }
 
 static void ring_slot(struct nn_pair *pair, unsigned slot)

@@ -60,8 +60,8 @@ void waiter_hush(const struct waiter *waiter); /* empties it in any case */
 /* Rings one's own bell. */
 void waiter_ring_own(const struct waiter *waiter);
 
-/* The same for all that are attached to `own`, also in other processes that share the end. */
-void waiters_ring_own(const struct end_block *own);
+/* The same for all that are attached to `own`, an end of the pair's, also in other processes that share it. */
+void waiters_ring_own(const struct nn_pair *pair, const struct end_block *own);
 
 /* P2, P3: after publishing, for every waiter attached to the peer's end. */
 void doorbell_ring(struct nn_pair *pair, const struct end_block *peer);
