@@ -140,7 +140,10 @@ struct end_block {
 	alignas(ARENA_LINE) _Atomic uint32_t tx_lock;
 	_Atomic uint32_t rx_lock;
 	_Atomic uint32_t error; /* that the application has not heard of, 0: none */
-	uint32_t reserved4[13];
+	_Atomic uint32_t replaying; /* 1: the newest segment is outside, and what lies in the rings before it from ... */
+	_Atomic uint64_t replay;    /* ... here up to the tail is still to be sent there again */
+	_Atomic uint64_t skip;      /* receiving: so many bytes come outside that were read from a ring before */
+	uint32_t reserved4[8];
 	/* Lines 5 to 7: guard. */
 	alignas(ARENA_LINE) uint64_t guard[24];
 };
@@ -187,6 +190,7 @@ ARENA_ASSERT_AT(struct end_block, frozen, 208);
 ARENA_ASSERT_AT(struct end_block, attach, 216);
 ARENA_ASSERT_AT(struct end_block, tx_lock, 256);
 ARENA_ASSERT_AT(struct end_block, error, 264);
+ARENA_ASSERT_AT(struct end_block, replay, 272);
 ARENA_ASSERT_AT(struct region, activity_top, 128);
 ARENA_ASSERT_AT(struct region, activity, 4096);
 ARENA_ASSERT_AT(struct region, ends, 20480);

@@ -47,7 +47,7 @@ static void drop_what_came_twice(struct nn_stream *stream)
 	if (atomic_load(&stream->shared))
 		rx_reload(stream);
 	rx_enter(stream);
-	if (stream->rx_skip)
+	if (atomic_load(&stream->own->skip))
 		rx_drop_skipped(stream);
 	rx_unlock(stream, LOCK_TAKEN);
 }

@@ -14,6 +14,7 @@
  *                                            in a few system calls and never waits for one that stands before it in this list
  *   a direction's way up                     held off by a counted raw call: both processes find it up, or neither
  *   private copies of segments               read again from the end block, by the child
+ *   bytes sent again, or dropped             counted in the end block
  *   leases, signalfds in use                 the child has none; they are the parent's
  *   a stream being made or freed             stays in the child as it is: a slot that nobody uses
  *   locks in end blocks                      lie in shared memory and name their thread, which lives on in the parent
@@ -25,10 +26,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
 
-#include "shim/core/clock.h"
 #include "shim/core/epoll.h"
 #include "shim/core/holders.h"
 #include "shim/core/hidden.h"
@@ -52,7 +51,7 @@ static bool alive(const struct nn_stream *stream)
 
 /* ---- seccomp ---------------------------------------------------------------------------------------------------------- */
 
-_Atomic bool nn_confined;
+_Atomic bool nn_confined, nn_filtered;
 static bool retired; /* and the kernel has all that we had: fork has nothing to prepare, either */
 
 /* The kernel's from here on, as if it had never been one of ours. False: it must stay known. */
@@ -90,41 +89,10 @@ void nn_confine(void)
 	retired = all;
 	nn_finish(); /* later the report may not be opened, */
 	nn_config.log_fd = -1; /* nor a line be written */
+	atomic_store(&nn_filtered, true);
 }
 
 /* ---- fork ------------------------------------------------------------------------------------------------------------- */
-
-/* How long fork waits for bytes that are on their way back to TCP. */
-#define SETTLE_NS 500000000ull
-
-/* Bytes that come twice, or are to be sent twice, are counted in our memory alone: two processes would each drop or send them.
- * True: none are left. */
-static bool settled(struct nn_stream *stream)
-{
-	enum lock_outcome lock = tx_lock(stream);
-	bool sent = !stream->tx_replaying || (lock == LOCK_TAKEN && tx_replay_more(stream));
-	tx_unlock(stream, lock);
-	lock = rx_lock(stream);
-	bool dropped = !stream->rx_skip || (lock == LOCK_TAKEN && rx_drop_skipped(stream));
-	rx_unlock(stream, lock);
-	return sent && dropped;
-}
-
-static void settle_all(void)
-{
-	uint64_t deadline = 0;
-	for (uint32_t i = 0; i < stream_top(); i++) {
-		struct nn_stream *stream = stream_at(i);
-		if (!alive(stream) || !stream_is_paired(stream) || (!stream->tx_replaying && !stream->rx_skip))
-			continue;
-		if (!deadline)
-			deadline = nn_now_ns() + SETTLE_NS;
-		while (!settled(stream) && nn_now_ns() < deadline) {
-			struct timespec nap = {0, 100000};
-			sys_call2(SYS_nanosleep, &nap, NULL);
-		}
-	}
-}
 
 static _Atomic uint32_t forks_seen;
 
@@ -155,8 +123,6 @@ void nn_fork_prepare(void)
 {
 	if (!nn_fds || retired)
 		return;
-	if (nn_state)
-		settle_all();
 	struct signals_section section = signals_section_begin();
 	rendezvous_fork_prepare();
 	enum lock_outcome table = lock_take(&table_lock, nn_self());
@@ -203,8 +169,6 @@ void nn_fork_parent(bool failed)
  * them, as no segment has this number. */
 static void reload(struct nn_stream *stream)
 {
-	stream->tx_replaying = false;
-	stream->rx_skip = 0;
 	stream->tx_epoch = UINT64_MAX;
 	if (tx_trylock(stream)) {
 		tx_reload(stream);

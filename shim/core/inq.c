@@ -21,7 +21,7 @@ static uint64_t waiting(const struct nn_stream *stream)
 {
 	int held = 0;
 	uint64_t newest = atomic_load(&stream->peer->epoch), tail = atomic_load(&stream->peer->tail);
-	uint64_t from = atomic_load(&stream->own->head), count = 0, twice = stream->rx_skip;
+	uint64_t from = atomic_load(&stream->own->head), count = 0, twice = atomic_load(&stream->own->skip);
 	if (!stream->rx_ring || newest != stream->rx_epoch)
 		sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held);
 	uint64_t ring = stream->rx_ring ? stream->rx_mask + 1 : 0;

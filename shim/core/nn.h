@@ -185,6 +185,7 @@ void nn_spawning(void);
  * are still made are the application's. Not in the child of vfork. */
 void nn_confine(void);
 extern _Atomic bool nn_confined;
+extern _Atomic bool nn_filtered; /* all of that is done, the filter may be in force */
 
 /* A signal's handler has been set or taken away: what blocking calls do after it may be different now. */
 void nn_signals_changed(void);

@@ -141,7 +141,7 @@ static long peek_kernel(struct nn_stream *stream, struct cursor whole, uint64_t 
 {
 	int held = 0;
 	uint64_t epoch = peer_epoch(stream);
-	if (stream->rx_skip || sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held) < 0 || (uint64_t)held <= before || peer_epoch(stream) != epoch)
+	if (atomic_load(&stream->own->skip) || sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held) < 0 || (uint64_t)held <= before || peer_epoch(stream) != epoch)
 		return 0;
 	if (limit > (uint64_t)held - before)
 		limit = (uint64_t)held - before;

@@ -16,8 +16,8 @@ static bool segment_due(const struct nn_stream *stream)
 /* Another process has moved it. */
 static bool moved(const struct nn_stream *stream)
 {
-	return atomic_load_explicit(&stream->shared, memory_order_relaxed) &&
-	       (atomic_load(&stream->own->epoch) != stream->tx_epoch || atomic_load(&stream->own->acked) != stream->rx_epoch);
+	return tx_moved(stream) || (atomic_load_explicit(&stream->shared, memory_order_relaxed) &&
+				   atomic_load(&stream->own->acked) != stream->rx_epoch);
 }
 
 bool stream_due(const struct nn_stream *stream)

@@ -283,6 +283,8 @@ long tx_wait_raw(struct nn_stream *stream, int flags)
 		return 0;
 	for (;;) {
 		enum lock_outcome lock = tx_lock(stream);
+		if (lock == LOCK_TAKEN && atomic_load_explicit(&stream->shared, memory_order_relaxed))
+			tx_follow(stream);
 		if (lock == LOCK_TAKEN && stream->tx_replaying)
 			tx_replay_more(stream);
 		bool raw = !tx_taken(stream);

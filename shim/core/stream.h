@@ -91,10 +91,8 @@ struct nn_stream {
 	uint64_t tx_by_ring; /* bytes sent in rings that were left: the kernel's books do not have them */
 	uint64_t tx_epoch;   /* the newest segment that we published */
 	uint64_t tx_old_offset, tx_old_mask; /* a ring left behind, freed when the peer has entered the newest segment */
-	uint64_t tx_replay;     /* with tx_replaying: the next byte to be sent again through TCP ... */
-	uint64_t tx_replay_split; /* ... from the old ring up to here ... */
-	uint64_t tx_replay_end;   /* ... from the current one up to here */
-	bool tx_replaying;
+	uint64_t tx_replay_split; /* with tx_replaying: what lies before this is sent again from the old ring */
+	bool tx_replaying;        /* = own->replaying, when last looked */
 	uint8_t tx_replay_reason;  /* why the ring is left */
 	uintptr_t tx_frame;        /* see lock_take_in */
 	uint64_t tx_copying;       /* bytes that are being copied behind the tail, 0: none (send.c) ... */
@@ -111,7 +109,6 @@ struct nn_stream {
 	bool rx_final;          /* it is the last one, and on TCP; calls are raw */
 	_Atomic bool rx_spoiled; /* the peer's words made no sense: nothing more is read */
 	uintptr_t rx_frame;     /* see lock_take_in */
-	uint64_t rx_skip;       /* bytes that come by TCP once more and are dropped */
 	_Atomic uint32_t rx_shut;  /* this process has shut it down: see stream_shut_rx */
 	_Atomic uint32_t tx_shut;  /* the same of the sending direction, said or to be said by END_FIN */
 	_Atomic int32_t lowat;  /* SO_RCVLOWAT, at least 1 */

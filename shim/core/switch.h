@@ -114,6 +114,7 @@ bool tx_replay_more(struct nn_stream *stream);
 bool tx_pay(struct nn_stream *stream);
 
 void tx_reload(struct nn_stream *stream); /* as rx_reload */
+bool tx_moved(const struct nn_stream *stream); /* needs no lock */
 void tx_follow(struct nn_stream *stream); /* the same, and epoll sets hear of it; not while one forks */
 
 /* After OUTSIDE_TX, before a call of the kernel's that sends: what is sent again by TCP goes first. 0, or -errno of a send with these flags

@@ -127,13 +127,14 @@ bool rx_advance(struct nn_stream *stream)
 	uint64_t head = atomic_load_explicit(&stream->own->head, memory_order_relaxed);
 	if (head < start)
 		return false;
-	if (head > start) {
+	uint64_t twice = head - start;
+	if (twice) {
 		/* Sent again because we asked, or because the peer leaves its ring; what we read from the ring meanwhile comes twice. */
 		bool asked = (atomic_load(&stream->own->rx_flags) & END_WANT_OUTSIDE) && start >= atomic_load(&stream->own->frozen);
 		if (where != SEGMENT_OUTSIDE || !(asked || (stream->rx_ring && start >= stream->rx_start)))
 			return spoiled(stream);
-		stream->rx_skip = head - start;
 	}
+	atomic_store(&stream->own->skip, twice);
 	bool was_up = stream->rx_ring;
 	if (where == SEGMENT_OUTSIDE) {
 		stream->rx_ring = NULL;
@@ -222,7 +223,7 @@ static bool ask_outside(struct nn_stream *stream)
 	 * sends that by TCP.
 	 */
 	if (!stream->rx_ring || (atomic_load(&stream->peer->tail) == head && atomic_load(&own->frozen) == head))
-		return rx_segment_end(stream) == UINT64_MAX && !stream->rx_skip;
+		return rx_segment_end(stream) == UINT64_MAX && !atomic_load(&own->skip);
 	stream_tell(stream);
 	return false;
 }
@@ -244,8 +245,8 @@ void rx_be_raw(struct nn_stream *stream, enum nn_reason reason)
 bool rx_drop_skipped(struct nn_stream *stream)
 {
 	char nothing;
-	while (stream->rx_skip) {
-		uint64_t piece = stream->rx_skip < 1u << 20 ? stream->rx_skip : 1u << 20;
+	for (uint64_t left; (left = atomic_load(&stream->own->skip));) {
+		uint64_t piece = left < 1u << 20 ? left : 1u << 20;
 		long dropped = sys_call6(SYS_recvfrom, stream->fd, &nothing, piece, MSG_TRUNC | MSG_DONTWAIT, NULL, NULL);
 		if (dropped == -EAGAIN || dropped == -EINTR)
 			return false;
@@ -253,7 +254,7 @@ bool rx_drop_skipped(struct nn_stream *stream)
 			rx_spoil(stream); /* it died before it had sent all that again */
 			return false;
 		}
-		stream->rx_skip -= (uint64_t)dropped;
+		atomic_store(&stream->own->skip, left - (uint64_t)dropped);
 	}
 	return true;
 }
@@ -283,10 +284,10 @@ static bool enter_answer(struct nn_stream *stream)
 	uint64_t head = atomic_load(&stream->own->head);
 	if (start > head && stream->rx_ring)
 		return false;
+	atomic_store(&stream->own->skip, head > start ? head - start : 0);
 	stream->rx_epoch = epoch;
 	atomic_store(&stream->own->acked, epoch);
 	stream->rx_ring = NULL;
-	stream->rx_skip = head > start ? head - start : 0;
 	return true;
 }
 

@@ -189,25 +189,29 @@ void tx_down(struct nn_stream *stream, enum nn_reason reason, bool for_good)
 	if (!for_good && (!peer_has_entered(stream) || stream->tx_old_offset))
 		return; /* a change for pleasure waits until the peer has followed the last one */
 	leave_ring(stream, reason, for_good);
+	atomic_store(&stream->own->replaying, 0); /* of one who died before he had published it */
 	publish(stream, atomic_load_explicit(&stream->own->tail, memory_order_relaxed), SEGMENT_OUTSIDE);
 	atomic_store_explicit(&stream->raw_tx, 0, memory_order_release);
 	epoll_stream_moved(stream);
 	stream_tell(stream);
+	waiters_ring_own(stream->pair, stream->own);
 }
 
 /* Leaves the ring and sends again what it holds from there on: what lies before tx_start is in the old ring. */
 static void replay_from(struct nn_stream *stream, uint64_t from, enum nn_reason reason)
 {
-	stream->tx_replay = from;
 	stream->tx_replay_split = stream->tx_start;
-	stream->tx_replay_end = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
 	stream->tx_replaying = true;
+	atomic_store(&stream->own->replay, from);
+	atomic_store(&stream->own->replaying, 1);
 	stream->tx_replay_reason = (uint8_t)reason;
 	/* Decided: who asked need not wait until the kernel has room for all of it, which may be when somebody reads. */
 	atomic_fetch_or(&stream->own->tx_flags, END_FINAL);
 	publish(stream, from, SEGMENT_OUTSIDE);
-	if (!tx_replay_more(stream))
-		epoll_stream_moved(stream); /* the kernel tells when there is room for more */
+	if (tx_replay_more(stream))
+		return;
+	epoll_stream_moved(stream); /* the kernel tells when there is room for more */
+	waiters_ring_own(stream->pair, stream->own);
 }
 
 void tx_serve_outside(struct nn_stream *stream)
@@ -240,13 +244,15 @@ void tx_serve_outside(struct nn_stream *stream)
 
 bool tx_replay_more(struct nn_stream *stream)
 {
+	struct end_block *own = stream->own;
+	uint64_t end = atomic_load_explicit(&own->tail, memory_order_relaxed);
 	/* Who has closed has read all of it, or has said that he has not. */
-	while (stream->tx_replay < stream->tx_replay_end && !(peer_tx_flags(stream) & END_CLOSED)) {
-		bool old = stream->tx_replay < stream->tx_replay_split;
+	for (uint64_t next; (next = atomic_load(&own->replay)) < end && !(peer_tx_flags(stream) & END_CLOSED);) {
+		bool old = next < stream->tx_replay_split;
 		const uint8_t *ring = old ? (uint8_t *)stream->pair->own + stream->tx_old_offset : stream->tx_ring;
 		uint64_t mask = old ? stream->tx_old_mask : stream->tx_mask;
-		uint64_t at = stream->tx_replay & mask;
-		uint64_t count = (old ? stream->tx_replay_split : stream->tx_replay_end) - stream->tx_replay;
+		uint64_t at = next & mask;
+		uint64_t count = (old ? stream->tx_replay_split : end) - next;
 		if (count > mask + 1 - at)
 			count = mask + 1 - at;
 		long sent = sys_call6(SYS_sendto, stream->fd, ring + at, count, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
@@ -256,13 +262,15 @@ bool tx_replay_more(struct nn_stream *stream)
 			stream_set_error(stream, (int)-sent);
 			break;
 		}
-		stream->tx_replay += (uint64_t)sent;
+		atomic_store(&own->replay, next + (uint64_t)sent);
 	}
+	atomic_store(&own->replaying, 0);
 	stream->tx_replaying = false;
 	leave_ring(stream, (enum nn_reason)stream->tx_replay_reason, true);
 	atomic_store_explicit(&stream->raw_tx, 0, memory_order_release);
 	epoll_stream_moved(stream);
 	stream_tell(stream);
+	waiters_ring_own(stream->pair, own);
 	return true;
 }
 
@@ -275,6 +283,8 @@ bool tx_pay(struct nn_stream *stream)
 	while (tx_outside_wanted(stream) || stream->tx_replaying) {
 		enum lock_outcome lock = tx_lock(stream);
 		bool paid = lock == LOCK_NESTED;
+		if (!paid && atomic_load_explicit(&stream->shared, memory_order_relaxed))
+			tx_follow(stream);
 		if (!paid && tx_outside_wanted(stream) && !stream->tx_replaying)
 			tx_serve_outside(stream);
 		else if (!paid && stream->tx_replaying)
@@ -316,16 +326,44 @@ void tx_leave(struct nn_stream *stream, enum nn_reason reason)
 		tx_down(stream, reason, true);
 }
 
+/* The ring of a segment that we, or another process before us, published. */
+static uint64_t segment_ring(const struct nn_stream *stream, uint64_t epoch, uint64_t *mask)
+{
+	uint64_t where = epoch ? atomic_load(&stream->own->segments[epoch % END_SEGMENTS].where) : SEGMENT_OUTSIDE;
+	*mask = (1ull << (where & SEGMENT_LOG2_MASK)) - 1;
+	return where & ~(uint64_t)SEGMENT_LOG2_MASK;
+}
+
+/* Only whoever made the pair changes rings, so this is another process: it frees none. */
+static void reload_rings(struct nn_stream *stream, uint64_t epoch)
+{
+	uint64_t mask, offset = segment_ring(stream, epoch, &mask);
+	stream->tx_old_offset = epoch > 1 ? segment_ring(stream, epoch - 1, &stream->tx_old_mask) : 0;
+	use_ring(stream, offset, mask + 1);
+}
+
+bool tx_moved(const struct nn_stream *stream)
+{
+	return atomic_load_explicit(&stream->shared, memory_order_relaxed) &&
+	       (atomic_load(&stream->own->epoch) != stream->tx_epoch ||
+		       (stream->tx_replaying && !atomic_load(&stream->own->replaying)));
+}
+
 void tx_reload(struct nn_stream *stream)
 {
-	uint64_t epoch = atomic_load(&stream->own->epoch);
-	if (epoch == stream->tx_epoch)
+	if (!tx_moved(stream))
 		return;
+	uint64_t epoch = atomic_load(&stream->own->epoch);
 	const struct end_segment *segment = &stream->own->segments[epoch % END_SEGMENTS];
-	uint64_t where = atomic_load(&segment->where);
+	bool outside = !epoch || atomic_load(&segment->where) == SEGMENT_OUTSIDE;
 	stream->tx_epoch = epoch;
 	stream->tx_start = stream->tx_head = atomic_load(&segment->start);
-	if (where == SEGMENT_OUTSIDE) {
+	stream->tx_replaying = outside && atomic_load(&stream->own->replaying);
+	if (stream->tx_replaying) {
+		reload_rings(stream, epoch - 1);
+		stream->tx_replay_split = atomic_load(&stream->own->segments[(epoch - 1) % END_SEGMENTS].start);
+		stream->tx_replay_reason = NN_REASON_PEER;
+	} else if (outside) {
 		/* What the other process sent by which way is not known here: no way up any more. Rings stay until the stream
 		 * closes. */
 		stream->tx_ring = NULL;
@@ -333,18 +371,14 @@ void tx_reload(struct nn_stream *stream)
 		atomic_store(&stream->raw_tx, 0);
 		atomic_store_explicit(&stream->shown->tx.up, 0, memory_order_relaxed);
 	} else {
-		/* Only whoever made the pair changes rings, so this is another process: it frees none. */
-		uint64_t before = epoch > 1 ? atomic_load(&stream->own->segments[(epoch - 1) % END_SEGMENTS].where) : SEGMENT_OUTSIDE;
-		stream->tx_old_offset = before & ~(uint64_t)SEGMENT_LOG2_MASK;
-		stream->tx_old_mask = (1ull << (before & SEGMENT_LOG2_MASK)) - 1;
-		use_ring(stream, where & ~(uint64_t)SEGMENT_LOG2_MASK, 1ull << (where & SEGMENT_LOG2_MASK));
+		reload_rings(stream, epoch);
 	}
 }
 
 void tx_follow(struct nn_stream *stream)
 {
-	bool by_ring = stream->tx_ring;
+	bool by_ring = stream->tx_ring, replaying = stream->tx_replaying;
 	tx_reload(stream);
-	if (by_ring && !stream->tx_ring)
+	if ((by_ring && !stream->tx_ring) || replaying != stream->tx_replaying)
 		epoll_stream_moved(stream); /* room is the kernel's to tell from here on */
 }

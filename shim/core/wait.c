@@ -51,6 +51,8 @@ bool rx_news(const struct nn_stream *stream, uint64_t wanted)
 
 bool tx_news(const struct nn_stream *stream)
 {
+	if (tx_moved(stream))
+		return true;
 	if (stream->tx_replaying) /* the kernel has the news */
 		return stream_error(stream);
 	/* After the peer's FIN the kernel says nothing when it dies: who waits for room sends by TCP, see ring_send. */
@@ -104,6 +106,8 @@ bool stream_serve(struct nn_stream *stream)
 {
 	if (!tx_trylock(stream))
 		return false;
+	if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
+		tx_follow(stream);
 	if (tx_outside_wanted(stream) && !stream->tx_replaying)
 		tx_serve_outside(stream);
 	else if (stream->tx_replaying)

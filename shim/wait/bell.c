@@ -177,7 +177,7 @@ void bell_ring_shared(const struct nn_pair *pair, unsigned slot)
 		bell_ring_own(slot);
 		return;
 	}
-	if (nn_confined)
+	if (nn_filtered)
 		return; /* the filter may not expect what it takes */
 	struct sockaddr_un address;
 	socklen_t length = bell_name(&address, board, id);

@@ -23,7 +23,7 @@
 struct state *nn_state; /* of the core, which is not there */
 _Atomic uint32_t *nn_fds;
 int nn_pid;
-_Atomic bool nn_confined;
+_Atomic bool nn_filtered;
 
 static struct nn_pair *self_pair;
 static struct nn_stream *connector, *acceptor;

@@ -47,7 +47,7 @@ static void show(void)
 		fprintf(stderr, "; tx %s%s epoch %" PRIu64 " start %#" PRIx64 " tail %#" PRIx64, stream->tx_ring ? "ring" : "tcp",
 			stream->tx_replaying ? " replaying" : "", stream->tx_epoch, stream->tx_start, atomic_load(&own->tail));
 		fprintf(stderr, "; rx %s epoch %" PRIu64 " head %#" PRIx64 " skip %" PRIu64 " flags %#" PRIx64 "\n",
-			stream->rx_ring ? "ring" : "tcp", stream->rx_epoch, atomic_load(&own->head), stream->rx_skip,
+			stream->rx_ring ? "ring" : "tcp", stream->rx_epoch, atomic_load(&own->head), atomic_load(&own->skip),
 			atomic_load(&own->rx_flags));
 	}
 }

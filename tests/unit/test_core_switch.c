@@ -115,7 +115,7 @@ static void sent_again_from_where_it_asked(void)
 	get(100); /* of what the ring still holds, or comes again */
 	get_rest();
 	CHECK(!rx_taken(to));
-	CHECK_IS(to->rx_skip, 0);
+	CHECK_IS(atomic_load(&to->own->skip), 0);
 	put(100000);
 	CHECK(!from->tx_ring); /* for good */
 	get_rest();
@@ -246,6 +246,40 @@ static long send_by_sendfile(int fd, const uint8_t *data, size_t size)
 	if (nn_sendfile(&io, fd, source[0], NULL, size) == NN_DONE)
 		return io.result;
 	return nn_raw_done(&io, sys_call4(SYS_sendfile, fd, source[0], NULL, size));
+}
+
+/* The process that began does nothing more; one that shares the end goes on with it before it sends bytes of its own. */
+static void sent_again_by_another_process(void)
+{
+	enum { MORE = 20000 };
+	int status;
+	pid_t child;
+
+	begin_sending_again();
+	nn_fork_prepare();
+	child = fork();
+	if (!child) {
+		nn_fork_child();
+		for (uint64_t end = sent + MORE; sent < end;) {
+			fill_bytes(bytes, end - sent, sent, 0);
+			long took = call_send(wire.fd[0], bytes, end - sent, MSG_DONTWAIT);
+			CHECK(took > 0 || took == -EAGAIN);
+			if (took > 0)
+				sent += (uint64_t)took;
+			else
+				usleep(1000);
+		}
+		_exit(0);
+	}
+	nn_fork_parent(false);
+	sent += MORE;
+	while (received < sent)
+		get(sent - received < 1000 ? sent - received : 1000);
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	/* The one who began sees that it is done. */
+	put(1);
+	CHECK(!from->tx_replaying && !tx_taken(from));
+	get_rest();
 }
 
 static void raw_behind(long (*send_raw)(int fd, const uint8_t *data, size_t size))
@@ -469,6 +503,7 @@ CORE_TEST(sent_again_from_where_it_asked, 20)
 CORE_TEST(asked_in_the_midst_of_a_call, 20)
 CORE_TEST(sent_again_from_two_rings, 20)
 CORE_TEST(sent_again_in_pieces, 20)
+CORE_TEST(sent_again_by_another_process, 20)
 CORE_TEST(control_behind_what_is_sent_again, 20)
 CORE_TEST(splice_behind_what_is_sent_again, 20)
 CORE_TEST(sendfile_behind_what_is_sent_again, 20)
@@ -495,6 +530,7 @@ int main(void)
 		cmocka_unit_test(test_asked_in_the_midst_of_a_call),
 		cmocka_unit_test(test_sent_again_from_two_rings),
 		cmocka_unit_test(test_sent_again_in_pieces),
+		cmocka_unit_test(test_sent_again_by_another_process),
 		cmocka_unit_test(test_control_behind_what_is_sent_again),
 		cmocka_unit_test(test_splice_behind_what_is_sent_again),
 		cmocka_unit_test(test_sendfile_behind_what_is_sent_again),
