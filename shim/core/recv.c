@@ -184,7 +184,8 @@ static void put_inq(struct nn_stream *stream, struct msghdr *message, size_t roo
 	}
 	struct nn_io io;
 	int left = 0;
-	if (nn_inq(&io, stream->fd, &left) == NN_RAW)
+	/* Raw by now: the last bytes of the call came by TCP. */
+	if (nn_inq(&io, stream->fd, &left) == NN_RAW && sys_call3(SYS_ioctl, stream->fd, FIONREAD, &left) < 0)
 		return;
 	/* As the kernel: an end not yet read counts as something to read. */
 	if (!left && ((peer_tx_flags(stream) & END_FIN) || atomic_load(&stream->kernel_hup)))
