@@ -98,6 +98,31 @@ static void grows_when_full(void)
 	get_rest();
 }
 
+/* One call takes the last bytes of the ring and the first that come by TCP for good: what is left is told all the same. */
+static void a_call_that_ends_on_tcp(void)
+{
+	char control[CMSG_SPACE(sizeof(int))];
+	struct iovec iov = {bytes, 3010};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+	enum lock_outcome lock;
+	struct nn_io io;
+	int left;
+
+	set_up();
+	put(3000);
+	to->want_inq = true;
+	lock = tx_lock(from);
+	tx_down(from, NN_REASON_CALL, true);
+	tx_unlock(from, lock);
+	put(15);
+	CHECK_IS(nn_recvmsg(&io, wire.fd[1], &message, MSG_DONTWAIT), NN_DONE);
+	CHECK_IS(io.result, 3010);
+	CHECK(!rx_taken(to));
+	CHECK_IS(message.msg_controllen, sizeof control);
+	memcpy(&left, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof left);
+	CHECK_IS(left, 5);
+}
+
 /* ---- outside */
 
 /* The receiver goes outside with bytes unread, reads on meanwhile, and gets no byte twice. */
@@ -499,6 +524,7 @@ CORE_TEST(up_behind_unread_tcp, 20)
 CORE_TEST(down_and_up_many_times, 20)
 CORE_TEST(down_waits_for_the_peer, 20)
 CORE_TEST(grows_when_full, 20)
+CORE_TEST(a_call_that_ends_on_tcp, 5)
 CORE_TEST(sent_again_from_where_it_asked, 20)
 CORE_TEST(asked_in_the_midst_of_a_call, 20)
 CORE_TEST(sent_again_from_two_rings, 20)
@@ -526,6 +552,7 @@ int main(void)
 		cmocka_unit_test(test_down_and_up_many_times),
 		cmocka_unit_test(test_down_waits_for_the_peer),
 		cmocka_unit_test(test_grows_when_full),
+		cmocka_unit_test(test_a_call_that_ends_on_tcp),
 		cmocka_unit_test(test_sent_again_from_where_it_asked),
 		cmocka_unit_test(test_asked_in_the_midst_of_a_call),
 		cmocka_unit_test(test_sent_again_from_two_rings),
