@@ -143,7 +143,8 @@ struct end_block {
 	_Atomic uint32_t replaying; /* 1: the newest segment is outside, and what lies in the rings before it from ... */
 	_Atomic uint64_t replay;    /* ... here up to the tail is still to be sent there again */
 	_Atomic uint64_t skip;      /* receiving: so many bytes come outside that were read from a ring before */
-	uint32_t reserved4[8];
+	_Atomic uint32_t lowat;     /* receiving: bytes that readiness and calls wait for, 0 as 1 */
+	uint32_t reserved4[7];
 	/* Lines 5 to 7: guard. */
 	alignas(ARENA_LINE) uint64_t guard[24];
 };

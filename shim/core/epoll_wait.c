@@ -180,7 +180,7 @@ static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uin
 		if (set_at(set->nested[i])->in_use)
 			set_settle_bell(set_at(set->nested[i]));
 	struct set_sleep whole = {.sleep = {.undo = undo}, .set = set, .spinner = {.slot = -1}, .began = began};
-	bool ours = false;
+	bool ours = false, slept = false;
 	for (;;) {
 		bool unsure = false;
 		/* The kernel's items get their turn now and then, and some of the places; first, as what it says of a stream counts below. */
@@ -197,6 +197,8 @@ static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uin
 		if (deadline == 0 && !unsure) {
 			set_settle_bell(set);
 			count = kernel_look(set, events, max, &ours);
+			if (count == -EBADF && slept)
+				count = 0; /* closed meanwhile: a call that has begun does not notice */
 			/* Only our own news: it may have made a stream ready. */
 			return done(set, events, max, count, ours || set->exposed, false);
 		}
@@ -208,6 +210,7 @@ static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uin
 		bool late = deadline <= now;
 		uint64_t left = deadline == UINT64_MAX ? UINT64_MAX : late ? 0 : deadline - now;
 		set_settle_bell(set);
+		slept = true;
 		count = sleep_in_kernel(&whole, events, max, left, mask, &unsure, &ours, &looked);
 		if (count)
 			return done(set, events, max, count, ours, looked);

@@ -14,6 +14,7 @@
 #include "shim/core/raw.h"
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
+#include "shim/wait/waiter.h"
 
 /* Newer than some of the headers we build with. */
 #define OPT_TCP_INQ 36
@@ -77,7 +78,7 @@ bool stream_is_plain(struct nn_stream *stream)
 		!(length == sizeof pacing ? pacing == ~0ull : (uint32_t)pacing == ~0u))
 		return false;
 	int64_t lowat = get(stream, SOL_SOCKET, SO_RCVLOWAT);
-	atomic_store(&stream->lowat, lowat > 0 ? (int32_t)lowat : 1);
+	atomic_store(&stream->own->lowat, lowat > 0 ? (uint32_t)lowat : 1);
 	stream->want_inq = get(stream, IPPROTO_TCP, OPT_TCP_INQ) > 0;
 	return true;
 }
@@ -91,8 +92,11 @@ void nn_setsockopt(int fd, int level, int option, const void *value, socklen_t l
 	if (value)
 		memcpy(&number, value, length < sizeof number ? length : sizeof number);
 	if (level == SOL_SOCKET && option == SO_RCVLOWAT) {
-		atomic_store(&stream->lowat, number > 0 ? number : number < 0 ? INT32_MAX : 1);
-		epoll_stream_touched(stream);
+		if (stream_is_paired(stream)) { /* else it is asked for later */
+			atomic_store(&stream->own->lowat, number > 0 ? (uint32_t)number : number < 0 ? INT32_MAX : 1);
+			epoll_stream_touched(stream);
+			waiters_ring_own(stream->pair, stream->own); /* as the kernel: less may be enough for who sleeps */
+		}
 	} else if (level == IPPROTO_TCP && option == OPT_TCP_INQ) {
 		stream->want_inq = number;
 	} else {

@@ -176,6 +176,11 @@ static long merge(struct list *list)
 		if (stream && stream->tx_replaying)
 			answer &= ~(short)READY_OUT; /* that room is for what is sent again */
 		fd->revents |= (short)(answer & (fd->events | POLLERR | POLLHUP | POLLNVAL));
+		if (answer & POLLNVAL) { /* closed while we slept */
+			fd->revents = POLLNVAL;
+			ready++;
+			continue;
+		}
 		if (stream && stream_is_paired(stream) && rx_taken(stream)) {
 			struct readiness state = stream_readiness(stream);
 			fd->revents |= (short)(state.ready & ((uint32_t)fd->events | POLLERR | POLLHUP));

@@ -69,7 +69,7 @@ static void receiving(struct nn_stream *stream, struct readiness *state)
 	}
 	uint64_t tail = atomic_load(&stream->peer->tail);
 	uint64_t waiting = tail - atomic_load_explicit(&stream->own->head, memory_order_relaxed);
-	uint64_t lowat = (uint64_t)atomic_load_explicit(&stream->lowat, memory_order_relaxed);
+	uint64_t lowat = stream_lowat(stream);
 	if (waiting && (waiting >= lowat || waiting > stream->rx_mask / 2))
 		state->ready |= READY_IN;
 	if ((flags & END_FIN) || over)

@@ -92,6 +92,7 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 	if (!total)
 		return wait_for_any(stream, flags);
 	COUNT(stream->shown->rx.calls, 1);
+	const size_t lowat = stream_lowat(stream), target = flags & MSG_WAITALL ? total : lowat < total ? lowat : total;
 	for (;;) {
 		enum lock_outcome lock = rx_lock(stream);
 		if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
@@ -114,8 +115,6 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 			return got ? (long)got : outcome == PULL_END ? 0 : outcome;
 		if (got && to.left && !rx_taken(stream))
 			return wish.peek ? GO_RAW : finish_raw(stream, &to, got, flags);
-		size_t lowat = (size_t)atomic_load_explicit(&stream->lowat, memory_order_relaxed);
-		size_t target = flags & MSG_WAITALL ? total : lowat < total ? lowat : total;
 		if (got >= target || (got && over))
 			return (long)got;
 		if (!rx_taken(stream))

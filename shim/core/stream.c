@@ -157,7 +157,6 @@ static void track(int fd, bool connector, uint32_t forks)
 	memset((char *)stream + keep, 0, sizeof *stream - keep);
 	stream->fd = fd;
 	stream->connector = connector;
-	atomic_store(&stream->lowat, 1);
 	atomic_store(&stream->spin_rx, ~0u); /* until it has shown otherwise */
 	atomic_store(&stream->spin_tx, ~0u);
 	atomic_store(&stream->fds, 1);

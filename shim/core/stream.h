@@ -111,7 +111,6 @@ struct nn_stream {
 	uintptr_t rx_frame;     /* see lock_take_in */
 	_Atomic uint32_t rx_shut;  /* this process has shut it down: see stream_shut_rx */
 	_Atomic uint32_t tx_shut;  /* the same of the sending direction, said or to be said by END_FIN */
-	_Atomic int32_t lowat;  /* SO_RCVLOWAT, at least 1 */
 	bool want_inq;          /* TCP_INQ was asked for */
 
 	/* What the kernel last told an epoll set about the TCP connection; see epoll.h. */
@@ -221,6 +220,13 @@ static inline bool stream_shut_rx(const struct nn_stream *stream)
 }
 
 void stream_set_shut_rx(struct nn_stream *stream);
+
+/* SO_RCVLOWAT of a paired stream, at least 1. Any process that shares the end may have set it. */
+static inline uint32_t stream_lowat(const struct nn_stream *stream)
+{
+	uint32_t lowat = atomic_load_explicit(&stream->own->lowat, memory_order_relaxed);
+	return lowat ? lowat : 1;
+}
 
 /* The number of the peer's newest segment. */
 static inline uint64_t peer_epoch(const struct nn_stream *stream)
