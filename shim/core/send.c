@@ -147,12 +147,19 @@ static void mark_full(struct nn_stream *stream)
 	tx_want_room(stream);
 }
 
+/* A child cannot have a larger ring, and the peer may well read on only when it has more than this one holds. The kernel has room. */
+static bool is_cramped(struct nn_stream *stream, int flags, uint64_t full_since)
+{
+	return stream_nonblocking(stream, flags) || (full_since && nn_now_ns() - full_since >= CRAMPED_NS);
+}
+
 enum ring_outcome { RING_DONE, RING_LEFT /* on TCP now: the rest is the kernel's */ };
 
 /* One call on the ring. *sent counts what was taken; *error -errno when it ends early. */
 static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from, int flags, size_t *sent, long *error)
 {
 	struct wait_call call = {.began = signals_ran()};
+	uint64_t full_since = 0;
 	for (;;) {
 		if (stream_error(stream) || stream_reset_unseen(stream)) {
 			/* What was taken counts; the error is for the next call. */
@@ -193,6 +200,8 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 			if (from->left && (peer_tx_flags(stream) & END_FIN))
 				/* The kernel has said all it will of this peer: should it die now, only bytes on TCP would find out. */
 				tx_down(stream, NN_REASON_PEER_CLOSED, true);
+			else if (from->left && stream->pair->inherited && is_cramped(stream, flags, count ? 0 : full_since))
+				tx_down(stream, NN_REASON_SHARED, true);
 			else if (from->left)
 				mark_full(stream);
 			/* Pairs with rx_outside: asked while we wrote, the peer reads no ring any more. */
@@ -218,6 +227,8 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 				*error = -EAGAIN;
 			return RING_DONE;
 		}
+		if (stream->pair->inherited && (count || !full_since))
+			full_since = nn_now_ns();
 		long outcome = stream_wait_tx(stream, &call);
 		if (outcome < 0) {
 			if (!*sent)

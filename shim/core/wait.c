@@ -184,6 +184,8 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 		const bool deaf = sending && stream_shut_rx(stream); /* the peer's FIN makes no difference to the kernel */
 		if ((!heard || deaf || wanted == WANT_TIME) && limit_ns > BLIND_NS)
 			limit_ns = BLIND_NS;
+		if (sending && stream->tx_ring && stream->pair->inherited && limit_ns > CRAMPED_NS)
+			limit_ns = CRAMPED_NS;
 		struct timespec limit = limit_ns == UINT64_MAX ? SIGNALS_NO_LIMIT : (struct timespec){(time_t)(limit_ns / NS_IN_S), (long)(limit_ns % NS_IN_S)};
 		if (restarts)
 			outcome = sleep_restarting(whole, fds, &limit);
