@@ -16,6 +16,6 @@ void chaos_roll(struct nn_stream *stream)
 		return; /* up happens by itself, at the next call */
 	enum lock_outcome lock = tx_lock(stream);
 	if (lock == LOCK_TAKEN && tx_taken(stream) && !stream->tx_replaying)
-		tx_down(stream, NN_REASON_CHAOS, false);
+		tx_down(stream, NN_REASON_CHAOS, DOWN_IF_EASY);
 	tx_unlock(stream, lock);
 }

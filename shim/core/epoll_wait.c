@@ -8,6 +8,7 @@
 #include "shim/core/process.h"
 #include "shim/core/signals.h"
 #include "shim/core/set.h"
+#include "shim/core/stall.h"
 #include "shim/core/sys.h"
 #include "shim/core/wait.h"
 #include "shim/wait/spin.h"
@@ -83,6 +84,7 @@ static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events,
 	atomic_fetch_add(&set->sleepers, 1);
 	if (managed)
 		*ours |= waiter_falls_asleep(&set->waiter);
+	left = stall_sweep(left);
 	long count = set_collect(set, events, max, unsure); /* W2 */
 	*ours &= count > 0 || *unsure;
 	*looked = count;

@@ -38,6 +38,7 @@
 #include "shim/core/raw.h"
 #include "shim/core/set.h"
 #include "shim/core/signals.h"
+#include "shim/core/stall.h"
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
 #include "shim/rendezvous/rendezvous.h"
@@ -215,6 +216,7 @@ void nn_fork_child(void)
 	rendezvous_fork_child();
 	bells_fork_child();
 	epoll_fork_child();
+	stall_fork_child();
 	signals_section_end(fork_section);
 }
 

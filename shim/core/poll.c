@@ -16,6 +16,7 @@
 #include "shim/core/raw.h"
 #include "shim/core/readiness.h"
 #include "shim/core/signals.h"
+#include "shim/core/stall.h"
 #include "shim/core/sys.h"
 #include "shim/core/wait.h"
 #include "shim/wait/spin.h"
@@ -265,6 +266,7 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 		if (!ready && !outcome) {
 			const int bell = list->crowded ? -1 : waiter_bell(&list->sleep.waiter);
 			bool heard = attach_all(list) && bell >= 0;
+			uint64_t soon = stall_sweep(UINT64_MAX);
 			waiter_falls_asleep(&list->sleep.waiter);
 			if (!look(list, true) && !list->unsure) { /* W2 */
 				uint64_t now = deadline == UINT64_MAX ? 0 : nn_now_ns();
@@ -272,6 +274,10 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 				bool all = (heard && !list->deaf) || !list->rings || left <= BLIND_NS;
 				if (!all)
 					left = BLIND_NS;
+				if (soon < left) {
+					left = soon;
+					all = false;
+				}
 				struct timespec limit = left == UINT64_MAX ? SIGNALS_NO_LIMIT : (struct timespec){(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
 				outcome = sleep_in_kernel(list, &limit, mask, bell);
 				waiter_wakes(&list->sleep.waiter);

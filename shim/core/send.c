@@ -12,6 +12,7 @@
 #include "shim/core/lock.h"
 #include "shim/core/process.h"
 #include "shim/core/raw.h"
+#include "shim/core/stall.h"
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
 #include "shim/core/wait.h"
@@ -134,23 +135,22 @@ static bool serve_peer(struct nn_stream *stream)
 	uint64_t flags = peer_tx_flags(stream);
 	bool hup = atomic_load_explicit(&stream->kernel_hup, memory_order_relaxed);
 	if ((flags & END_CLOSED) || (hup && !(flags & END_FIN))) {
-		tx_down(stream, NN_REASON_PEER_CLOSED, true);
+		tx_down(stream, NN_REASON_PEER_CLOSED, DOWN_FOR_GOOD);
 		return true;
 	}
 	return false;
 }
 
-/* The last send found no room: remembered for readiness. */
-static void mark_full(struct nn_stream *stream)
+/* The last send found no room: remembered for readiness. The ring of a child cannot grow: who does not wait is not refused, as the kernel
+ * would have had room. */
+static void mark_full(struct nn_stream *stream, int flags)
 {
+	if ((stream->pair->inherited && stream_nonblocking(stream, flags)) || !stall_left(stream)) {
+		stall_leave(stream);
+		return;
+	}
 	atomic_store_explicit(&stream->tx_full, 1, memory_order_relaxed);
 	tx_want_room(stream);
-}
-
-/* A child cannot have a larger ring, and the peer may well read on only when it has more than this one holds. The kernel has room. */
-static bool is_cramped(struct nn_stream *stream, int flags, uint64_t full_since)
-{
-	return stream_nonblocking(stream, flags) || (full_since && nn_now_ns() - full_since >= CRAMPED_NS);
 }
 
 enum ring_outcome { RING_DONE, RING_LEFT /* on TCP now: the rest is the kernel's */ };
@@ -159,7 +159,6 @@ enum ring_outcome { RING_DONE, RING_LEFT /* on TCP now: the rest is the kernel's
 static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from, int flags, size_t *sent, long *error)
 {
 	struct wait_call call = {.began = signals_ran()};
-	uint64_t full_since = 0;
 	for (;;) {
 		if (stream_error(stream) || stream_reset_unseen(stream)) {
 			/* What was taken counts; the error is for the next call. */
@@ -199,11 +198,9 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 				count += ring_write(stream, from);
 			if (from->left && (peer_tx_flags(stream) & END_FIN))
 				/* The kernel has said all it will of this peer: should it die now, only bytes on TCP would find out. */
-				tx_down(stream, NN_REASON_PEER_CLOSED, true);
-			else if (from->left && stream->pair->inherited && is_cramped(stream, flags, count ? 0 : full_since))
-				tx_down(stream, NN_REASON_SHARED, true);
+				tx_down(stream, NN_REASON_PEER_CLOSED, DOWN_FOR_GOOD);
 			else if (from->left)
-				mark_full(stream);
+				mark_full(stream, flags);
 			/* Pairs with rx_outside: asked while we wrote, the peer reads no ring any more. */
 			if (tx_outside_wanted(stream))
 				tx_serve_outside(stream);
@@ -227,8 +224,6 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 				*error = -EAGAIN;
 			return RING_DONE;
 		}
-		if (stream->pair->inherited && (count || !full_since))
-			full_since = nn_now_ns();
 		long outcome = stream_wait_tx(stream, &call);
 		if (outcome < 0) {
 			if (!*sent)

@@ -23,6 +23,7 @@ static const char *const texts[] = {
 	[NN_REASON_NOT_READY] = "peer not ready yet",
 	[NN_REASON_UNSUPPORTED] = "not plain TCP",
 	[NN_REASON_CHAOS] = "down: by chance, for tests",
+	[NN_REASON_STALLED] = "down: ring full, peer does not read",
 };
 _Static_assert(sizeof(texts) / sizeof(texts[0]) == NN_REASONS, "every reason needs its words");
 

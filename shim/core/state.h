@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define STATE_MAGIC 0x31415453544e4eull /* "NNTSTA1" */
-#define STATE_VERSION 1u
+#define STATE_VERSION 2u
 #define STATE_STREAMS (1u << 18)
 #define STATE_NAME "notnets-state"
 
@@ -38,6 +38,7 @@ enum nn_reason {
 	NN_REASON_NOT_READY,   /* peer not ready yet */
 	NN_REASON_UNSUPPORTED, /* not plain TCP */
 	NN_REASON_CHAOS,       /* down: by chance, for tests */
+	NN_REASON_STALLED,     /* down: ring full, peer does not read */
 	NN_REASONS
 };
 const char *state_reason_text(unsigned reason); /* English, no capitals; "unknown" when out of range */

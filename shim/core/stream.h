@@ -45,7 +45,9 @@ struct nn_stream {
 	uint32_t index;
 	_Atomic uint32_t phase;
 	_Atomic uint32_t next_free; /* while this one is: 1 + index of the next, 0 none */
-	_Atomic uint32_t users;  /* calls in progress */
+	_Atomic uint32_t stall_next; /* see stall.h: 1 + index of the next, 0 none */
+	_Atomic bool stall_listed;
+	_Atomic uint32_t users;  /* calls in progress; all that stands above stays when the slot is used again */
 	_Atomic uint32_t fds;    /* numbers of this process that name it */
 	int fd;                  /* one of them; when there are none: see kept */
 	bool kept;               /* fd is a hidden copy, for calls that were in progress at the last close; else -1 then */
@@ -99,6 +101,9 @@ struct nn_stream {
 	uint64_t tx_nested_bytes;  /* ... and those that handlers sent meanwhile */
 	struct nested *_Atomic tx_nested;
 	_Atomic uint32_t tx_full;  /* the last send found no room */
+	uint64_t stall_at, stall_head; /* see stall.h: since when the peer has read nothing, in ns, 0 not known; its head then */
+	uint64_t stalled_at;           /* tail at the last stall */
+	uint32_t stalls;
 	_Atomic uint32_t tx_edges; /* times that room came back */
 
 	/* [rx] What was received is own->head. */

@@ -96,8 +96,9 @@ void tx_try_up(struct nn_stream *stream);
 /* A bigger ring, when allowed, for `left` bytes and as many again. True: there is room now. */
 bool tx_grow(struct nn_stream *stream, uint64_t left);
 
-/* Back to TCP. `for_good`: and never up again. */
-void tx_down(struct nn_stream *stream, enum nn_reason reason, bool for_good);
+/* Back to TCP: if the peer has followed the last change, in any case, or never to go up again. */
+enum down { DOWN_IF_EASY, DOWN_NOW, DOWN_FOR_GOOD };
+void tx_down(struct nn_stream *stream, enum nn_reason reason, enum down how);
 
 /* The same for good, with the bytes that the peer has not read, where the kernel has room for them: sent through TCP, so that the peer may
  * leave its end at any time as well. */

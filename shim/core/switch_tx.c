@@ -106,6 +106,10 @@ void tx_try_up(struct nn_stream *stream)
 		int64_t taken = kernel_took(stream);
 		if (taken >= 0)
 			taken += (int64_t)stream->tx_by_ring;
+		if (stream->tx_offset) { /* left when another had not been left yet; both are by now */
+			arena_ring_free(stream->pair->arena, stream->tx_offset);
+			stream->tx_offset = 0;
+		}
 		uint64_t offset = taken < 0 ? 0 : arena_ring_alloc(stream->pair->arena, nn_config.ring_min);
 		if (offset) {
 			use_ring(stream, offset, nn_config.ring_min);
@@ -180,15 +184,15 @@ static void leave_ring(struct nn_stream *stream, enum nn_reason reason, bool for
 	nn_log_stream(stream, "sends by TCP", reason);
 }
 
-void tx_down(struct nn_stream *stream, enum nn_reason reason, bool for_good)
+void tx_down(struct nn_stream *stream, enum nn_reason reason, enum down how)
 {
 	if (atomic_load_explicit(&stream->shared, memory_order_relaxed))
 		tx_follow(stream);
 	if (!stream->tx_ring)
 		return;
-	if (!for_good && (!peer_has_entered(stream) || stream->tx_old_offset))
+	if (how == DOWN_IF_EASY && (!peer_has_entered(stream) || stream->tx_old_offset))
 		return; /* a change for pleasure waits until the peer has followed the last one */
-	leave_ring(stream, reason, for_good);
+	leave_ring(stream, reason, how == DOWN_FOR_GOOD);
 	atomic_store(&stream->own->replaying, 0); /* of one who died before he had published it */
 	publish(stream, atomic_load_explicit(&stream->own->tail, memory_order_relaxed), SEGMENT_OUTSIDE);
 	atomic_store_explicit(&stream->raw_tx, 0, memory_order_release);
@@ -323,7 +327,7 @@ void tx_leave(struct nn_stream *stream, enum nn_reason reason)
 		kernel_has_room(stream, tail - head))
 		replay_from(stream, head, reason);
 	else
-		tx_down(stream, reason, true);
+		tx_down(stream, reason, DOWN_FOR_GOOD);
 }
 
 /* The ring of a segment that we, or another process before us, published. */

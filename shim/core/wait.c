@@ -13,6 +13,7 @@
 #include "shim/core/process.h"
 #include "shim/core/signals.h"
 #include "shim/core/switch.h"
+#include "shim/core/stall.h"
 #include "shim/core/sys.h"
 #include "shim/wait/spin.h"
 #include "shim/wait/waiter.h"
@@ -184,8 +185,8 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 		const bool deaf = sending && stream_shut_rx(stream); /* the peer's FIN makes no difference to the kernel */
 		if ((!heard || deaf || wanted == WANT_TIME) && limit_ns > BLIND_NS)
 			limit_ns = BLIND_NS;
-		if (sending && stream->tx_ring && stream->pair->inherited && limit_ns > CRAMPED_NS)
-			limit_ns = CRAMPED_NS;
+		if (sending && stream->tx_ring && !stream->tx_replaying && limit_ns > STALL_NS)
+			limit_ns = STALL_NS; /* and look whether it is read */
 		struct timespec limit = limit_ns == UINT64_MAX ? SIGNALS_NO_LIMIT : (struct timespec){(time_t)(limit_ns / NS_IN_S), (long)(limit_ns % NS_IN_S)};
 		if (restarts)
 			outcome = sleep_restarting(whole, fds, &limit);

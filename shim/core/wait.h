@@ -34,8 +34,6 @@ struct sleep {
 /* A waiter whom no doorbell reaches looks for itself this often. */
 #define BLIND_NS 1000000ull
 
-/* How long a sender waits for room in a ring that cannot grow, before it sends by TCP. */
-#define CRAMPED_NS 200000000ull
 #define NS_IN_S 1000000000ull
 
 /* Serves a peer that asked for TCP (END_WANT_OUTSIDE) while we wait for something else. False: another thread

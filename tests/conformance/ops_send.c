@@ -8,9 +8,12 @@
 #include <linux/aio_abi.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sendfile.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -111,6 +114,62 @@ static void op_sendall(struct call *call)
 	free(data);
 }
 
+/* pollsend, epollsend, selectsend FD DATA: all of it, waiting for room so */
+static void send_by(struct call *call, void (*wait_for)(int fd))
+{
+	size_t length, done = 0;
+	int fd = arg_fd(call, 1);
+	uint8_t *data = arg_data(call, 2, &length);
+	while (done < length) {
+		ssize_t n = send(fd, data + done, length - done, MSG_DONTWAIT);
+		if (n < 0 && errno != EAGAIN)
+			break;
+		if (n < 0)
+			wait_for(fd);
+		else
+			done += (size_t)n;
+	}
+	say(call, "%zu", done);
+	free(data);
+}
+
+static void by_poll(int fd)
+{
+	poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
+}
+
+static void by_epoll(int fd)
+{
+	struct epoll_event event = {.events = EPOLLOUT | EPOLLET};
+	int set = epoll_create1(0);
+	epoll_ctl(set, EPOLL_CTL_ADD, fd, &event);
+	epoll_wait(set, &event, 1, -1);
+	close(set);
+}
+
+static void by_select(int fd)
+{
+	fd_set room;
+	FD_ZERO(&room);
+	FD_SET(fd, &room);
+	select(fd + 1, NULL, &room, NULL, NULL);
+}
+
+static void op_pollsend(struct call *call)
+{
+	send_by(call, by_poll);
+}
+
+static void op_epollsend(struct call *call)
+{
+	send_by(call, by_epoll);
+}
+
+static void op_selectsend(struct call *call)
+{
+	send_by(call, by_select);
+}
+
 /* fill FD: sends without blocking until there is no room. How much fits is the transport's business. */
 static void op_fill(struct call *call)
 {
@@ -197,4 +256,4 @@ static void op_iowrite(struct call *call)
 
 const struct op ops_send[] = {{"send", op_send}, {"write", op_write}, {"writev", op_writev}, {"sendmsg", op_sendmsg},
 	{"sendto", op_sendto}, {"sendmmsg", op_sendmmsg}, {"sendall", op_sendall}, {"fill", op_fill},
-	{"sendfile", op_sendfile}, {"aiowrite", op_aiowrite}, {"iowrite", op_iowrite}, {NULL, NULL}};
+	{"sendfile", op_sendfile}, {"pollsend", op_pollsend}, {"epollsend", op_epollsend}, {"selectsend", op_selectsend}, {"aiowrite", op_aiowrite}, {"iowrite", op_iowrite}, {NULL, NULL}};

@@ -325,7 +325,7 @@ static inline void call_down(struct nn_stream *stream)
 	enum lock_outcome lock = lock_take(&stream->own->tx_lock, nn_self());
 
 	if (tx_taken(stream) && !stream->tx_replaying)
-		tx_down(stream, NN_REASON_CHAOS, false);
+		tx_down(stream, NN_REASON_CHAOS, DOWN_IF_EASY);
 	lock_drop(&stream->own->tx_lock, lock);
 }
 

@@ -170,8 +170,8 @@ static void blocks(void)
 	set_up();
 	set_timeout(liar.fd, SO_SNDTIMEO, 200);
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &begun);
-	long total = send_all(0, &outcome);
-	check_sent(total, outcome);
+	send_all(0, &outcome); /* what finds no room for a while goes by TCP */
+	CHECK(outcome > 0 || outcome == -EAGAIN || outcome == -ECONNRESET || outcome == -EPIPE);
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ended);
 	CHECK((ended.tv_sec - begun.tv_sec) * 1000 + (ended.tv_nsec - begun.tv_nsec) / 1000000 < 100);
 	tear_down();

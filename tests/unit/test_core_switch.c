@@ -112,7 +112,7 @@ static void a_call_that_ends_on_tcp(void)
 	put(3000);
 	to->want_inq = true;
 	lock = tx_lock(from);
-	tx_down(from, NN_REASON_CALL, true);
+	tx_down(from, NN_REASON_CALL, DOWN_FOR_GOOD);
 	tx_unlock(from, lock);
 	put(15);
 	CHECK_IS(nn_recvmsg(&io, wire.fd[1], &message, MSG_DONTWAIT), NN_DONE);

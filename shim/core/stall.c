@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "shim/core/stall.h"
+
+#include "shim/core/clock.h"
+#include "shim/core/process.h"
+#include "shim/core/switch.h"
+
+#define ALONE_NS 50000000u
+#define BOTH_NS STALL_NS /* the peer waits for room, too */
+#define OFTEN 4u         /* so many stalls ... */
+#define MUCH (16u << 20) /* ... with fewer bytes than these in between: for good */
+
+static _Atomic uint32_t listed; /* 1 + index of the first stream, 0: none */
+
+static void list(struct nn_stream *stream)
+{
+	if (atomic_exchange(&stream->stall_listed, true))
+		return;
+	uint32_t first = atomic_load(&listed);
+	do
+		atomic_store(&stream->stall_next, first);
+	while (!atomic_compare_exchange_weak(&listed, &first, stream->index + 1));
+}
+
+void stall_note(struct nn_stream *stream)
+{
+	uint64_t head = atomic_load(&stream->peer->head);
+	if (!stream->stall_at || stream->stall_head != head) {
+		stream->stall_head = head;
+		stream->stall_at = nn_now_ns();
+	}
+	list(stream);
+}
+
+uint64_t stall_left(struct nn_stream *stream)
+{
+	stall_note(stream);
+	uint64_t limit = atomic_load(&stream->peer->space_at) ? BOTH_NS : ALONE_NS, passed = nn_now_ns() - stream->stall_at;
+	return passed < limit ? limit - passed : 0;
+}
+
+void stall_leave(struct nn_stream *stream)
+{
+	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
+	bool often = stream->stalls && tail - stream->stalled_at < MUCH;
+	stream->stalls = often ? stream->stalls + 1 : 1;
+	stream->stalled_at = tail;
+	stream->stall_at = 0;
+	/* A child has no way up again. */
+	tx_down(stream, NN_REASON_STALLED, stream->pair->inherited || stream->stalls >= OFTEN ? DOWN_FOR_GOOD : DOWN_NOW);
+}
+
+/* True: it may stall yet. */
+static bool look_at(struct nn_stream *stream, uint64_t *left)
+{
+	if (!stream_is_paired(stream) || !atomic_load(&stream->tx_full))
+		return false;
+	if (!tx_trylock(stream)) { /* somebody sends */
+		if (*left > BOTH_NS)
+			*left = BOTH_NS;
+		return true;
+	}
+	tx_follow(stream);
+	bool full = stream->tx_ring && !stream->tx_replaying && !tx_outside_wanted(stream) && atomic_load(&stream->tx_full);
+	uint64_t until = full ? stall_left(stream) : 0;
+	if (full && !until)
+		stall_leave(stream);
+	tx_unlock(stream, LOCK_TAKEN);
+	if (until && until < *left)
+		*left = until;
+	return until;
+}
+
+uint64_t stall_sweep(uint64_t left)
+{
+	if (!atomic_load_explicit(&listed, memory_order_relaxed))
+		return left;
+	for (uint32_t at = atomic_exchange(&listed, 0); at;) {
+		uint32_t index = at - 1;
+		struct nn_stream *stream = stream_at(index);
+		at = atomic_load(&stream->stall_next);
+		atomic_store(&stream->stall_listed, false); /* first: who finds it full from here on lists it himself */
+		stream = stream_hold(index);
+		if (!stream)
+			continue;
+		if (look_at(stream, &left))
+			list(stream);
+		stream_put(stream);
+	}
+	return left;
+}
+
+void stall_fork_child(void)
+{
+	atomic_store(&listed, 0);
+	for (uint32_t i = 0; i < stream_top(); i++) {
+		atomic_store(&stream_at(i)->stall_listed, false);
+		if (atomic_load(&stream_at(i)->tx_full))
+			list(stream_at(i));
+	}
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A ring that is full, and a peer that does not read.
+ *
+ * The kernel takes several megabytes of a connection before a sender must wait, a ring takes one. A program may count on that without
+ * knowing: one that sends all of a large request before it reads the first byte of the answer, to one that answers while it reads,
+ * comes to an end on TCP, and would wait for ever on rings. So a sender that has found no room, and sees that nothing is read for a while, goes
+ * on by TCP: what lies in the ring is read first. It goes up again as any other; who does so time and again, without having moved much in
+ * between, stays on TCP.
+ *
+ * A while is short where the peer waits for room, too: then each is likely to wait for the other. Whoever sends looks for himself; for those who
+ * wait for room in poll, select or an epoll set, the streams that were full are listed, and looked at before every sleep.
+ */
+#ifndef SHIM_CORE_STALL_H
+#define SHIM_CORE_STALL_H
+
+#include "shim/core/stream.h"
+
+/* Who waits for room looks this often. */
+#define STALL_NS 5000000ull
+
+/* A send has found no room. Under tx_lock. */
+void stall_note(struct nn_stream *stream);
+
+/* Nanoseconds until a full ring counts as stalled, if nothing is read until then; 0: it does. Under tx_lock. */
+uint64_t stall_left(struct nn_stream *stream);
+
+/* The stream, which has stalled, sends by TCP. Under tx_lock. */
+void stall_leave(struct nn_stream *stream);
+
+/* Before a sleep for readiness: what has stalled leaves its ring. How long there is until the next may, in ns, at most `left`. */
+uint64_t stall_sweep(uint64_t left);
+
+/* The child lists its streams anew. */
+void stall_fork_child(void);
+
+#endif
