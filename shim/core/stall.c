@@ -5,10 +5,12 @@
 #include "shim/core/process.h"
 #include "shim/core/switch.h"
 
-#define ALONE_NS 50000000u
+#define ALONE_NS 10000000u
 #define BOTH_NS STALL_NS /* the peer waits for room, too */
-#define OFTEN 4u         /* so many stalls ... */
-#define MUCH (16u << 20) /* ... with fewer bytes than these in between: for good */
+#define MUCH (16u << 20) /* bytes after which a stall counts as the first */
+#define FEW 2u           /* after so many it goes up as soon as it can; then it rests, longer each time: */
+#define REST_NS 50000000ull
+#define DOUBLED 8u       /* times, at most */
 
 static _Atomic uint32_t listed; /* 1 + index of the first stream, 0: none */
 
@@ -42,12 +44,18 @@ uint64_t stall_left(struct nn_stream *stream)
 void stall_leave(struct nn_stream *stream)
 {
 	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
-	bool often = stream->stalls && tail - stream->stalled_at < MUCH;
-	stream->stalls = often ? stream->stalls + 1 : 1;
+	uint32_t stalls = stream->stalls && tail - stream->stalled_at < MUCH ? stream->stalls + 1 : 1;
+	stream->stalls = stalls;
 	stream->stalled_at = tail;
 	stream->stall_at = 0;
+	stream->stall_until = stalls <= FEW ? 0 : nn_now_ns() + (REST_NS << (stalls - FEW < DOUBLED ? stalls - FEW : DOUBLED));
 	/* A child has no way up again. */
-	tx_down(stream, NN_REASON_STALLED, stream->pair->inherited || stream->stalls >= OFTEN ? DOWN_FOR_GOOD : DOWN_NOW);
+	tx_down(stream, NN_REASON_STALLED, stream->pair->inherited ? DOWN_FOR_GOOD : DOWN_NOW);
+}
+
+bool stall_rests(const struct nn_stream *stream)
+{
+	return stream->stall_until && nn_now_ns() < stream->stall_until;
 }
 
 /* True: it may stall yet. */

@@ -6,7 +6,7 @@
  * knowing: one that sends all of a large request before it reads the first byte of the answer, to one that answers while it reads,
  * comes to an end on TCP, and would wait for ever on rings. So a sender that has found no room, and sees that nothing is read for a while, goes
  * on by TCP: what lies in the ring is read first. It goes up again as any other; who does so time and again, without having moved much in
- * between, stays on TCP.
+ * between, stays on TCP for a while first.
  *
  * A while is short where the peer waits for room, too: then each is likely to wait for the other. Whoever sends looks for himself; for those who
  * wait for room in poll, select or an epoll set, the streams that were full are listed, and looked at before every sleep.
@@ -17,7 +17,7 @@
 #include "shim/core/stream.h"
 
 /* Who waits for room looks this often. */
-#define STALL_NS 5000000ull
+#define STALL_NS 2000000ull
 
 /* A send has found no room. Under tx_lock. */
 void stall_note(struct nn_stream *stream);
@@ -27,6 +27,9 @@ uint64_t stall_left(struct nn_stream *stream);
 
 /* The stream, which has stalled, sends by TCP. Under tx_lock. */
 void stall_leave(struct nn_stream *stream);
+
+/* Has it stalled so often of late that it should not go up yet? Under tx_lock. */
+bool stall_rests(const struct nn_stream *stream);
 
 /* Before a sleep for readiness: what has stalled leaves its ring. How long there is until the next may, in ns, at most `left`. */
 uint64_t stall_sweep(uint64_t left);

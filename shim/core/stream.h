@@ -103,6 +103,7 @@ struct nn_stream {
 	_Atomic uint32_t tx_full;  /* the last send found no room */
 	uint64_t stall_at, stall_head; /* see stall.h: since when the peer has read nothing, in ns, 0 not known; its head then */
 	uint64_t stalled_at;           /* tail at the last stall */
+	uint64_t stall_until;          /* ns; no way up before */
 	uint32_t stalls;
 	_Atomic uint32_t tx_edges; /* times that room came back */
 

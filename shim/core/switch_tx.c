@@ -12,6 +12,7 @@
 #include "shim/core/lock.h"
 #include "shim/core/log.h"
 #include "shim/core/process.h"
+#include "shim/core/stall.h"
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
 #include "shim/wait/waiter.h"
@@ -101,7 +102,7 @@ void tx_try_up(struct nn_stream *stream)
 		return;
 	enum lock_outcome lock = tx_lock(stream);
 	uint32_t none = 0;
-	if (lock == LOCK_TAKEN && !tx_taken(stream) && peer_has_entered(stream) &&
+	if (lock == LOCK_TAKEN && !tx_taken(stream) && !stall_rests(stream) && peer_has_entered(stream) &&
 		atomic_compare_exchange_strong(&stream->raw_tx, &none, STREAM_TAKEN)) {
 		int64_t taken = kernel_took(stream);
 		if (taken >= 0)
