@@ -147,6 +147,21 @@ static bool is_ours(struct nn_io *io, int flags)
 	return !raw_begin(io);
 }
 
+/* Asleep in a call of the kernel's nobody goes on with what is to be sent again: a call that would wait does that here, until there is something
+ * to receive. 0, or what the call returns. */
+static long replay_first(struct nn_stream *stream, int flags)
+{
+	struct wait_call call = {.began = signals_ran()};
+	int held = 0;
+	while (!stream_nonblocking(stream, flags) && stream_serve(stream) && stream->tx_replaying && !rx_news(stream, 1) &&
+		sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held) == 0 && !held) {
+		long outcome = stream_wait_rx(stream, 1, &call);
+		if (outcome < 0)
+			return outcome;
+	}
+	return 0;
+}
+
 /* NN_RAW: the front end makes the call. */
 static int serve(struct nn_io *io, int fd, const struct iovec *iov, int count, int flags)
 {
@@ -155,7 +170,13 @@ static int serve(struct nn_io *io, int fd, const struct iovec *iov, int count, i
 	io->stream = stream_get(fd);
 	if (!io->stream)
 		return NN_RAW;
+	struct nn_stream *stream = io->stream;
 	do {
+		if (stream_is_paired(stream) && !rx_taken(stream) && (stream->tx_replaying || tx_outside_wanted(stream))) {
+			io->result = replay_first(stream, flags);
+			if (io->result < 0)
+				return NN_DONE;
+		}
 		if (!is_ours(io, flags))
 			return NN_RAW;
 		io->result = receive(io->stream, iov, count, flags);

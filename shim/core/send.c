@@ -202,7 +202,7 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 			else if (from->left)
 				mark_full(stream, flags);
 			/* Pairs with rx_outside: asked while we wrote, the peer reads no ring any more. */
-			if (tx_outside_wanted(stream))
+			if (tx_outside_wanted(stream) && !stream->tx_replaying)
 				tx_serve_outside(stream);
 		} else if (stream->tx_replaying && !tx_replay_more(stream)) {
 			atomic_store(&stream->tx_full, 1); /* that it ends is news */

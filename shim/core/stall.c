@@ -7,6 +7,7 @@
 
 #define ALONE_NS 10000000u
 #define BOTH_NS STALL_NS /* the peer waits for room, too */
+#define CHILD_NS 200000000u /* for who does not come back */
 #define MUCH (16u << 20) /* bytes after which a stall counts as the first */
 #define FEW 2u           /* after so many it goes up as soon as it can; then it rests, longer each time: */
 #define REST_NS 50000000ull
@@ -37,7 +38,8 @@ void stall_note(struct nn_stream *stream)
 uint64_t stall_left(struct nn_stream *stream)
 {
 	stall_note(stream);
-	uint64_t limit = atomic_load(&stream->peer->space_at) ? BOTH_NS : ALONE_NS, passed = nn_now_ns() - stream->stall_at;
+	uint64_t limit = stream->pair->inherited ? CHILD_NS : atomic_load(&stream->peer->space_at) ? BOTH_NS : ALONE_NS;
+	uint64_t passed = nn_now_ns() - stream->stall_at;
 	return passed < limit ? limit - passed : 0;
 }
 
@@ -49,8 +51,7 @@ void stall_leave(struct nn_stream *stream)
 	stream->stalled_at = tail;
 	stream->stall_at = 0;
 	stream->stall_until = stalls <= FEW ? 0 : nn_now_ns() + (REST_NS << (stalls - FEW < DOUBLED ? stalls - FEW : DOUBLED));
-	/* A child has no way up again. */
-	tx_down(stream, NN_REASON_STALLED, stream->pair->inherited ? DOWN_FOR_GOOD : DOWN_NOW);
+	tx_spill(stream, NN_REASON_STALLED, stream->pair->inherited); /* a child has no way up again */
 }
 
 bool stall_rests(const struct nn_stream *stream)

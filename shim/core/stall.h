@@ -5,7 +5,7 @@
  * The kernel takes several megabytes of a connection before a sender must wait, a ring takes one. A program may count on that without
  * knowing: one that sends all of a large request before it reads the first byte of the answer, to one that answers while it reads,
  * comes to an end on TCP, and would wait for ever on rings. So a sender that has found no room, and sees that nothing is read for a while, goes
- * on by TCP: what lies in the ring is read first. It goes up again as any other; who does so time and again, without having moved much in
+ * on by TCP, and sends what lies unread in the ring there again. It goes up again as any other; who does so time and again, without having moved much in
  * between, stays on TCP for a while first.
  *
  * A while is short where the peer waits for room, too: then each is likely to wait for the other. Whoever sends looks for himself; for those who

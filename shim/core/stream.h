@@ -93,6 +93,8 @@ struct nn_stream {
 	uint64_t tx_by_ring; /* bytes sent in rings that were left: the kernel's books do not have them */
 	uint64_t tx_epoch;   /* the newest segment that we published */
 	uint64_t tx_old_offset, tx_old_mask; /* a ring left behind, freed when the peer has entered the newest segment */
+	uint64_t tx_replay_from;  /* with tx_replaying: where that began */
+	bool tx_replay_final;     /* afterwards it stays on TCP */
 	uint64_t tx_replay_split; /* with tx_replaying: what lies before this is sent again from the old ring */
 	bool tx_replaying;        /* = own->replaying, when last looked */
 	uint8_t tx_replay_reason;  /* why the ring is left */

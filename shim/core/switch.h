@@ -10,7 +10,7 @@
  *   RING        TAKEN; tail grows                grow (new ring at the tail; as up), down (any time; N = tail)
  *   REPLAYING   TAKEN; segment at F, where the   only: write [F, tail) to TCP, then TCP for good
  *               peer froze and wants outside, or
- *               its head, where that is further or we leave
+ *               its head, where that is further, or we leave or spill (then TCP for now)
  *
  * Receiving end. Obeys segments once READY, which needs that no raw call is in flight; then raw calls are the core's own and
  * never read beyond what the kernel held before the newest epoch was looked at: a segment that begins later cannot be in it.
@@ -96,13 +96,17 @@ void tx_try_up(struct nn_stream *stream);
 /* A bigger ring, when allowed, for `left` bytes and as many again. True: there is room now. */
 bool tx_grow(struct nn_stream *stream, uint64_t left);
 
-/* Back to TCP: if the peer has followed the last change, in any case, or never to go up again. */
-enum down { DOWN_IF_EASY, DOWN_NOW, DOWN_FOR_GOOD };
+/* Back to TCP: if the peer has followed the last change, or never to go up again. */
+enum down { DOWN_IF_EASY, DOWN_FOR_GOOD };
 void tx_down(struct nn_stream *stream, enum nn_reason reason, enum down how);
 
 /* The same for good, with the bytes that the peer has not read, where the kernel has room for them: sent through TCP, so that the peer may
  * leave its end at any time as well. */
 void tx_leave(struct nn_stream *stream, enum nn_reason reason);
+
+/* On a ring that is not moved yet: goes on by TCP, and sends there again what is unread, so that no ring is needed any more. Unless `for_good` it may
+ * go up again. */
+void tx_spill(struct nn_stream *stream, enum nn_reason reason, bool for_good);
 
 /* The peer has asked for everything from its frozen head on by TCP: begins that, with what it has not read since. */
 void tx_serve_outside(struct nn_stream *stream);

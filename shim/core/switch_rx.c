@@ -105,10 +105,19 @@ static bool spoiled(struct nn_stream *stream)
 	return false;
 }
 
+/* The newest segment is outside, and no other will follow: the peer has said so, or knows that we want none. */
+static bool is_last(const struct nn_stream *stream)
+{
+	return !stream->rx_ring && ((peer_tx_flags(stream) & END_FINAL) || (atomic_load(&stream->own->rx_flags) & END_WANT_OUTSIDE)) &&
+	       peer_epoch(stream) == stream->rx_epoch;
+}
+
 bool rx_advance(struct nn_stream *stream)
 {
 	uint64_t epoch = peer_epoch(stream); /* pairs with publish */
 	if (epoch == stream->rx_epoch || stream->rx_spoiled) {
+		if (epoch && rx_taken(stream) && is_last(stream) && rx_drop_skipped(stream))
+			rx_be_raw(stream, NN_REASON_PEER);
 		if (!epoch && !stream->rx_final && rx_taken(stream) && !peer_holds(stream))
 			rx_be_raw(stream, NN_REASON_NO_PEER); /* it has given up: no segment will ever come */
 		return false;
@@ -129,9 +138,9 @@ bool rx_advance(struct nn_stream *stream)
 		return false;
 	uint64_t twice = head - start;
 	if (twice) {
-		/* Sent again because we asked, or because the peer leaves its ring; what we read from the ring meanwhile comes twice. */
+		/* Sent again because we asked, or because the peer leaves its rings; what we read from them meanwhile comes twice. */
 		bool asked = (atomic_load(&stream->own->rx_flags) & END_WANT_OUTSIDE) && start >= atomic_load(&stream->own->frozen);
-		if (where != SEGMENT_OUTSIDE || !(asked || (stream->rx_ring && start >= stream->rx_start)))
+		if (where != SEGMENT_OUTSIDE || !(asked || stream->rx_ring))
 			return spoiled(stream);
 	}
 	atomic_store(&stream->own->skip, twice);
@@ -163,7 +172,7 @@ bool rx_advance(struct nn_stream *stream)
 		COUNT_SHARED(*(is_up ? &nn_state->totals.ups : &nn_state->totals.downs), 1);
 	}
 	atomic_store_explicit(&stream->shown->rx.ring_size, is_up ? stream->rx_mask + 1 : 0, memory_order_relaxed);
-	if (!is_up && epoch == next && (peer_tx_flags(stream) & END_FINAL) && rx_drop_skipped(stream)) {
+	if (is_last(stream) && rx_drop_skipped(stream)) {
 		rx_be_raw(stream, NN_REASON_PEER);
 		return false;
 	}
@@ -198,13 +207,13 @@ void rx_reload(struct nn_stream *stream)
 /* How long a call that must have the stream on TCP waits for the peer. */
 #define ANSWER_NS 500000000ull
 
-/* The peer has published a segment outside: newest of all, so nothing but TCP is left to read once it is entered. */
+/* The peer's newest segment is outside: nothing but TCP is left to read once it is entered. That it was asked for is known: where another
+ * goes up at this moment all the same, it finds that out before it writes to the ring (tx_try_up). */
 static bool answered(const struct nn_stream *stream)
 {
 	uint64_t epoch = peer_epoch(stream);
 	return epoch != stream->rx_epoch &&
-	       atomic_load(&stream->peer->segments[epoch % END_SEGMENTS].where) == SEGMENT_OUTSIDE &&
-	       (peer_tx_flags(stream) & END_FINAL);
+	       atomic_load(&stream->peer->segments[epoch % END_SEGMENTS].where) == SEGMENT_OUTSIDE;
 }
 
 /* Asks for everything that is not read yet by TCP. True: nothing is left in rings, and the direction is on TCP. Under rx_lock. */
@@ -303,6 +312,8 @@ static bool rx_outside(struct nn_stream *stream, enum nn_reason reason, bool mus
 		serve_own_peer(stream);
 		if (tx_outside_wanted(stream) || stream->tx_replaying)
 			stream_serve(stream); /* the peer may be waiting for the same */
+		if (!entered)
+			rx_enter(stream);
 		if (!entered && answered(stream)) {
 			if (!enter_answer(stream))
 				break;
@@ -310,6 +321,8 @@ static bool rx_outside(struct nn_stream *stream, enum nn_reason reason, bool mus
 		}
 		/* What the peer sends again is read by whoever holds the socket next; what was read already must not be. */
 		if (entered)
+			done = rx_drop_skipped(stream);
+		else if (!stream->rx_ring && rx_segment_end(stream) == UINT64_MAX) /* it was outside before we asked */
 			done = rx_drop_skipped(stream);
 		else /* nothing unread, and nothing will come? */
 			done = (peer_tx_flags(stream) & END_FIN) && atomic_load(&stream->peer->tail) == atomic_load(&stream->own->head);

@@ -74,10 +74,15 @@ static void use_ring(struct nn_stream *stream, uint64_t offset, uint64_t bytes)
 	atomic_store_explicit(&stream->shown->tx.ring_size, bytes, memory_order_relaxed);
 }
 
+static bool peer_is_in_newest(const struct nn_stream *stream)
+{
+	return atomic_load_explicit(&stream->peer->acked, memory_order_acquire) == stream->tx_epoch;
+}
+
 /* The peer has entered our newest segment, so another may follow; frees the ring before it. */
 static bool peer_has_entered(struct nn_stream *stream)
 {
-	if (atomic_load_explicit(&stream->peer->acked, memory_order_acquire) != stream->tx_epoch)
+	if (!peer_is_in_newest(stream))
 		return false;
 	if (stream->tx_old_offset) {
 		arena_ring_free(stream->pair->arena, stream->tx_old_offset);
@@ -158,9 +163,10 @@ bool tx_grow(struct nn_stream *stream, uint64_t left)
 	return true;
 }
 
-static void leave_ring(struct nn_stream *stream, enum nn_reason reason, bool for_good)
+/* `end`: what was sent from here on is the kernel's as well. */
+static void leave_ring(struct nn_stream *stream, enum nn_reason reason, bool for_good, uint64_t end)
 {
-	stream->tx_by_ring += atomic_load_explicit(&stream->own->tail, memory_order_relaxed) - stream->tx_up_at;
+	stream->tx_by_ring += end - stream->tx_up_at;
 	/* What lies in the ring stays readable until the peer has entered the new segment. If it still has not entered
 	 * the one before, that one's ring is leased until the stream closes. */
 	if (!stream->tx_old_offset) {
@@ -193,9 +199,10 @@ void tx_down(struct nn_stream *stream, enum nn_reason reason, enum down how)
 		return;
 	if (how == DOWN_IF_EASY && (!peer_has_entered(stream) || stream->tx_old_offset))
 		return; /* a change for pleasure waits until the peer has followed the last one */
-	leave_ring(stream, reason, how == DOWN_FOR_GOOD);
+	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
+	leave_ring(stream, reason, how == DOWN_FOR_GOOD, tail);
 	atomic_store(&stream->own->replaying, 0); /* of one who died before he had published it */
-	publish(stream, atomic_load_explicit(&stream->own->tail, memory_order_relaxed), SEGMENT_OUTSIDE);
+	publish(stream, tail, SEGMENT_OUTSIDE);
 	atomic_store_explicit(&stream->raw_tx, 0, memory_order_release);
 	epoll_stream_moved(stream);
 	stream_tell(stream);
@@ -203,20 +210,42 @@ void tx_down(struct nn_stream *stream, enum nn_reason reason, enum down how)
 }
 
 /* Leaves the ring and sends again what it holds from there on: what lies before tx_start is in the old ring. */
-static void replay_from(struct nn_stream *stream, uint64_t from, enum nn_reason reason)
+static void replay_from(struct nn_stream *stream, uint64_t from, enum nn_reason reason, bool for_good)
 {
+	stream->tx_replay_from = from;
+	stream->tx_replay_final = for_good;
 	stream->tx_replay_split = stream->tx_start;
 	stream->tx_replaying = true;
 	atomic_store(&stream->own->replay, from);
 	atomic_store(&stream->own->replaying, 1);
 	stream->tx_replay_reason = (uint8_t)reason;
 	/* Decided: who asked need not wait until the kernel has room for all of it, which may be when somebody reads. */
-	atomic_fetch_or(&stream->own->tx_flags, END_FINAL);
+	if (for_good)
+		atomic_fetch_or(&stream->own->tx_flags, END_FINAL);
 	publish(stream, from, SEGMENT_OUTSIDE);
 	if (tx_replay_more(stream))
 		return;
 	epoll_stream_moved(stream); /* the kernel tells when there is room for more */
 	waiters_ring_own(stream->pair, stream->own);
+}
+
+/* Where what is unread in rings begins, not before `asked`. False: a lie, or not to be had any more. */
+static bool unread_from(const struct nn_stream *stream, uint64_t asked, uint64_t *from)
+{
+	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
+	/* Who asked may have read on since, and we have written over what it had read. */
+	uint64_t head = atomic_load(&stream->peer->head);
+	/* The current ring holds [tx_start, tail); when the peer is still in the ring before, that one holds what comes before
+	 * tx_start; when it is still on TCP before tx_start, the kernel does. */
+	bool in_old_ring = stream->tx_old_offset && !peer_is_in_newest(stream);
+	uint64_t oldest = in_old_ring && stream->tx_start > stream->tx_old_mask + 1 ? stream->tx_start - stream->tx_old_mask - 1
+										      : 0;
+	*from = head > asked ? head : asked;
+	if (*from < stream->tx_start && !in_old_ring)
+		*from = stream->tx_start;
+	/* Only what was not read must still be there: a segment may be any number of rings long. */
+	uint64_t in_current = *from > stream->tx_start ? *from : stream->tx_start;
+	return *from <= tail && *from >= oldest && tail - in_current <= stream->tx_mask + 1;
 }
 
 void tx_serve_outside(struct nn_stream *stream)
@@ -226,25 +255,20 @@ void tx_serve_outside(struct nn_stream *stream)
 		if (!stream->tx_ring)
 			return; /* another process has */
 	}
-	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
-	/* Who asked may have read on since, and we have written over what it had read. */
-	uint64_t frozen = atomic_load(&stream->peer->frozen), head = atomic_load(&stream->peer->head);
-	/* The current ring holds [tx_start, tail); when the peer is still in the ring before, that one holds what comes before
-	 * tx_start; when it is still on TCP before tx_start, the kernel does. */
-	bool in_old_ring = stream->tx_old_offset && !peer_has_entered(stream);
-	uint64_t oldest = in_old_ring && stream->tx_start > stream->tx_old_mask + 1 ? stream->tx_start - stream->tx_old_mask - 1
-										      : 0;
-	uint64_t from = head > frozen ? head : frozen;
-	if (from < stream->tx_start && !in_old_ring)
-		from = stream->tx_start;
-	/* Only what was not read must still be there: a segment may be any number of rings long. */
-	uint64_t in_current = from > stream->tx_start ? from : stream->tx_start;
-	if (from > tail || from < oldest || tail - in_current > stream->tx_mask + 1) {
-		/* A lie, or not to be had any more: as TCP would with a peer that lost its memory. */
+	uint64_t from;
+	if (!unread_from(stream, atomic_load(&stream->peer->frozen), &from)) {
+		/* As TCP would with a peer that lost its memory. */
 		rx_spoil(stream);
-		from = tail;
+		from = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
 	}
-	replay_from(stream, from, NN_REASON_PEER);
+	replay_from(stream, from, NN_REASON_PEER, true);
+}
+
+void tx_spill(struct nn_stream *stream, enum nn_reason reason, bool for_good)
+{
+	uint64_t from;
+	if (unread_from(stream, 0, &from))
+		replay_from(stream, from, reason, for_good);
 }
 
 bool tx_replay_more(struct nn_stream *stream)
@@ -271,7 +295,7 @@ bool tx_replay_more(struct nn_stream *stream)
 	}
 	atomic_store(&own->replaying, 0);
 	stream->tx_replaying = false;
-	leave_ring(stream, (enum nn_reason)stream->tx_replay_reason, true);
+	leave_ring(stream, (enum nn_reason)stream->tx_replay_reason, stream->tx_replay_final, stream->tx_replay_from);
 	atomic_store_explicit(&stream->raw_tx, 0, memory_order_release);
 	epoll_stream_moved(stream);
 	stream_tell(stream);
@@ -326,7 +350,7 @@ void tx_leave(struct nn_stream *stream, enum nn_reason reason)
 	if (stream->tx_ring && peer_has_entered(stream) && head >= stream->tx_start && head < tail && tail - head <= stream->tx_mask + 1 &&
 		!(atomic_load_explicit(&stream->own->tx_flags, memory_order_relaxed) & END_FIN) && !(peer_tx_flags(stream) & END_CLOSED) &&
 		kernel_has_room(stream, tail - head))
-		replay_from(stream, head, reason);
+		replay_from(stream, head, reason, true);
 	else
 		tx_down(stream, reason, DOWN_FOR_GOOD);
 }
@@ -368,6 +392,7 @@ void tx_reload(struct nn_stream *stream)
 		reload_rings(stream, epoch - 1);
 		stream->tx_replay_split = atomic_load(&stream->own->segments[(epoch - 1) % END_SEGMENTS].start);
 		stream->tx_replay_reason = NN_REASON_PEER;
+		stream->tx_replay_final = true;
 	} else if (outside) {
 		/* What the other process sent by which way is not known here: no way up any more. Rings stay until the stream
 		 * closes. */

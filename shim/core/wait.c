@@ -46,7 +46,8 @@ bool rx_news(const struct nn_stream *stream, uint64_t wanted)
 	}
 	/* A next segment is news where it begins; before that, on TCP, only the kernel has news. */
 	return rx_segment_end(stream) <= atomic_load_explicit(&stream->own->head, memory_order_relaxed) ||
-	       (stream->rx_ring && peer_epoch(stream) != stream->rx_epoch) || tx_outside_wanted(stream) ||
+	       (stream->rx_ring && peer_epoch(stream) != stream->rx_epoch) ||
+	       (tx_outside_wanted(stream) && !stream->tx_replaying) ||
 	       stream_shut_rx(stream) || ended(stream);
 }
 
