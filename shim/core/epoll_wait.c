@@ -80,16 +80,15 @@ static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events,
 	bool *unsure, bool *ours, bool *looked)
 {
 	struct nn_set *set = whole->set;
-	bool managed = set->managed_count;
 	atomic_fetch_add(&set->sleepers, 1);
-	if (managed)
-		*ours |= waiter_falls_asleep(&set->waiter);
+	/* Also where nothing is managed any more: who registers something rings, and a bell that is never emptied is refused in the end. */
+	*ours |= waiter_falls_asleep(&set->waiter);
 	left = stall_sweep(left);
 	long count = set_collect(set, events, max, unsure); /* W2 */
 	*ours &= count > 0 || *unsure;
 	*looked = count;
 	if (!count && !*unsure) {
-		if (set->blind && managed && left > BLIND_NS)
+		if (set->blind && set->managed_count && left > BLIND_NS)
 			left = BLIND_NS;
 		struct timespec limit = left == UINT64_MAX ? SIGNALS_NO_LIMIT : (struct timespec){(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
 		/* A caller with a mask has blocked, until now, what may interrupt. */
