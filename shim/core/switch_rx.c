@@ -12,6 +12,7 @@
 #include "shim/core/lock.h"
 #include "shim/core/log.h"
 #include "shim/core/process.h"
+#include "shim/core/signals.h"
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
 #include "shim/core/wait.h"
@@ -256,14 +257,17 @@ bool rx_drop_skipped(struct nn_stream *stream)
 	char nothing;
 	for (uint64_t left; (left = atomic_load(&stream->own->skip));) {
 		uint64_t piece = left < 1u << 20 ? left : 1u << 20;
+		struct signals_section section = signals_section_begin(); /* what is dropped is counted, whatever a handler does */
 		long dropped = sys_call6(SYS_recvfrom, stream->fd, &nothing, piece, MSG_TRUNC | MSG_DONTWAIT, NULL, NULL);
+		if (dropped > 0)
+			atomic_store(&stream->own->skip, left - (uint64_t)dropped);
+		signals_section_end(section);
 		if (dropped == -EAGAIN || dropped == -EINTR)
 			return false;
 		if (dropped <= 0) {
 			rx_spoil(stream); /* it died before it had sent all that again */
 			return false;
 		}
-		atomic_store(&stream->own->skip, left - (uint64_t)dropped);
 	}
 	return true;
 }

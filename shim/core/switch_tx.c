@@ -12,6 +12,7 @@
 #include "shim/core/lock.h"
 #include "shim/core/log.h"
 #include "shim/core/process.h"
+#include "shim/core/signals.h"
 #include "shim/core/stall.h"
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
@@ -74,6 +75,16 @@ static void use_ring(struct nn_stream *stream, uint64_t offset, uint64_t bytes)
 	atomic_store_explicit(&stream->shown->tx.ring_size, bytes, memory_order_relaxed);
 }
 
+/* A handler may come as soon as it is free, and leave us by a jump: it is not to be freed again. */
+static void free_ring(struct nn_stream *stream, uint64_t *which)
+{
+	uint64_t offset = *which;
+	*which = 0;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (offset)
+		arena_ring_free(stream->pair->arena, offset);
+}
+
 static bool peer_is_in_newest(const struct nn_stream *stream)
 {
 	return atomic_load_explicit(&stream->peer->acked, memory_order_acquire) == stream->tx_epoch;
@@ -84,10 +95,7 @@ static bool peer_has_entered(struct nn_stream *stream)
 {
 	if (!peer_is_in_newest(stream))
 		return false;
-	if (stream->tx_old_offset) {
-		arena_ring_free(stream->pair->arena, stream->tx_old_offset);
-		stream->tx_old_offset = 0;
-	}
+	free_ring(stream, &stream->tx_old_offset);
 	return true;
 }
 
@@ -106,16 +114,14 @@ void tx_try_up(struct nn_stream *stream)
 	if (!may_go_up(stream))
 		return;
 	enum lock_outcome lock = tx_lock(stream);
+	struct signals_section section = signals_section_begin(); /* a handler's jump would leave it half-way, here and below */
 	uint32_t none = 0;
 	if (lock == LOCK_TAKEN && !tx_taken(stream) && !stall_rests(stream) && peer_has_entered(stream) &&
 		atomic_compare_exchange_strong(&stream->raw_tx, &none, STREAM_TAKEN)) {
 		int64_t taken = kernel_took(stream);
 		if (taken >= 0)
 			taken += (int64_t)stream->tx_by_ring;
-		if (stream->tx_offset) { /* left when another had not been left yet; both are by now */
-			arena_ring_free(stream->pair->arena, stream->tx_offset);
-			stream->tx_offset = 0;
-		}
+		free_ring(stream, &stream->tx_offset); /* left when another had not been left yet; both are by now */
 		uint64_t offset = taken < 0 ? 0 : arena_ring_alloc(stream->pair->arena, nn_config.ring_min);
 		if (offset) {
 			use_ring(stream, offset, nn_config.ring_min);
@@ -140,6 +146,7 @@ void tx_try_up(struct nn_stream *stream)
 			}
 		}
 	}
+	signals_section_end(section);
 	tx_unlock(stream, lock);
 }
 
@@ -156,10 +163,12 @@ bool tx_grow(struct nn_stream *stream, uint64_t left)
 	uint64_t offset = arena_ring_alloc(stream->pair->arena, bytes);
 	if (!offset)
 		return false;
+	struct signals_section section = signals_section_begin();
 	stream->tx_old_offset = stream->tx_offset;
 	stream->tx_old_mask = stream->tx_mask;
 	use_ring(stream, offset, bytes);
 	publish(stream, atomic_load_explicit(&stream->own->tail, memory_order_relaxed), ring_where(offset, bytes));
+	signals_section_end(section);
 	return true;
 }
 
@@ -199,6 +208,7 @@ void tx_down(struct nn_stream *stream, enum nn_reason reason, enum down how)
 		return;
 	if (how == DOWN_IF_EASY && (!peer_has_entered(stream) || stream->tx_old_offset))
 		return; /* a change for pleasure waits until the peer has followed the last one */
+	struct signals_section section = signals_section_begin();
 	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
 	leave_ring(stream, reason, how == DOWN_FOR_GOOD, tail);
 	atomic_store(&stream->own->replaying, 0); /* of one who died before he had published it */
@@ -207,11 +217,13 @@ void tx_down(struct nn_stream *stream, enum nn_reason reason, enum down how)
 	epoll_stream_moved(stream);
 	stream_tell(stream);
 	waiters_ring_own(stream->pair, stream->own);
+	signals_section_end(section);
 }
 
 /* Leaves the ring and sends again what it holds from there on: what lies before tx_start is in the old ring. */
 static void replay_from(struct nn_stream *stream, uint64_t from, enum nn_reason reason, bool for_good)
 {
+	struct signals_section section = signals_section_begin();
 	stream->tx_replay_from = from;
 	stream->tx_replay_final = for_good;
 	stream->tx_replay_split = stream->tx_start;
@@ -223,10 +235,11 @@ static void replay_from(struct nn_stream *stream, uint64_t from, enum nn_reason 
 	if (for_good)
 		atomic_fetch_or(&stream->own->tx_flags, END_FINAL);
 	publish(stream, from, SEGMENT_OUTSIDE);
-	if (tx_replay_more(stream))
-		return;
-	epoll_stream_moved(stream); /* the kernel tells when there is room for more */
-	waiters_ring_own(stream->pair, stream->own);
+	if (!tx_replay_more(stream)) {
+		epoll_stream_moved(stream); /* the kernel tells when there is room for more */
+		waiters_ring_own(stream->pair, stream->own);
+	}
+	signals_section_end(section);
 }
 
 /* Where what is unread in rings begins, not before `asked`. False: a lie, or not to be had any more. */
@@ -274,6 +287,7 @@ void tx_spill(struct nn_stream *stream, enum nn_reason reason, bool for_good)
 bool tx_replay_more(struct nn_stream *stream)
 {
 	struct end_block *own = stream->own;
+	struct signals_section section = signals_section_begin();
 	uint64_t end = atomic_load_explicit(&own->tail, memory_order_relaxed);
 	/* Who has closed has read all of it, or has said that he has not. */
 	for (uint64_t next; (next = atomic_load(&own->replay)) < end && !(peer_tx_flags(stream) & END_CLOSED);) {
@@ -285,8 +299,10 @@ bool tx_replay_more(struct nn_stream *stream)
 		if (count > mask + 1 - at)
 			count = mask + 1 - at;
 		long sent = sys_call6(SYS_sendto, stream->fd, ring + at, count, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
-		if (sent == -EAGAIN || sent == -EINTR)
+		if (sent == -EAGAIN || sent == -EINTR) {
+			signals_section_end(section);
 			return false;
+		}
 		if (sent < 0) { /* broken: the next call tells the application */
 			stream_set_error(stream, (int)-sent);
 			break;
@@ -300,6 +316,7 @@ bool tx_replay_more(struct nn_stream *stream)
 	epoll_stream_moved(stream);
 	stream_tell(stream);
 	waiters_ring_own(stream->pair, own);
+	signals_section_end(section);
 	return true;
 }
 
