@@ -57,7 +57,7 @@ struct arena_header {
 
 /* ---- board ---------------------------------------------------------------------------------------------------- */
 
-#define BOARD_SLOTS 256u
+#define BOARD_SLOTS 1024u
 
 /* One waiter: a thread that waits, or an epoll set. Writer: owner. `asleep` is 0 while awake, else the number of this
  * sleep, never reused: a peer rings a doorbell once a sleep. `bell` says which one, as the holder has it. `spinning` is when it was last seen spinning

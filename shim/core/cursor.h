@@ -15,11 +15,15 @@ struct cursor {
 	size_t left;   /* bytes from here to the end */
 };
 
+#define CURSOR_MOST 0x7ffff000u /* no call moves more: MAX_RW_COUNT of the kernel */
+
 static inline struct cursor cursor_begin(const struct iovec *iov, int count)
 {
 	struct cursor cursor = {.iov = iov, .count = count};
 	for (int i = 0; i < count; i++)
 		cursor.left += iov[i].iov_len;
+	if (cursor.left > CURSOR_MOST)
+		cursor.left = CURSOR_MOST;
 	return cursor;
 }
 

@@ -4,6 +4,7 @@
  * returns to it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <linux/tcp.h>
 #include <string.h>
@@ -77,6 +78,12 @@ bool stream_is_plain(struct nn_stream *stream)
 	if (sys_call5(SYS_getsockopt, stream->fd, SOL_SOCKET, SO_MAX_PACING_RATE, &pacing, &length) == 0 &&
 		!(length == sizeof pacing ? pacing == ~0ull : (uint32_t)pacing == ~0u))
 		return false;
+	int peek_off = -1;
+	length = sizeof peek_off;
+	if (sys_call5(SYS_getsockopt, stream->fd, SOL_SOCKET, SO_PEEK_OFF, &peek_off, &length) == 0 && peek_off >= 0)
+		return false;
+	if (sys_call2(SYS_fcntl, stream->fd, F_GETFL) & O_ASYNC)
+		return false; /* signals of the kernel's tell of bytes */
 	int64_t lowat = get(stream, SOL_SOCKET, SO_RCVLOWAT);
 	atomic_store(&stream->own->lowat, lowat > 0 ? (uint32_t)lowat : 1);
 	stream->want_inq = get(stream, IPPROTO_TCP, OPT_TCP_INQ) > 0;
@@ -101,7 +108,7 @@ void nn_setsockopt(int fd, int level, int option, const void *value, socklen_t l
 		stream->want_inq = number;
 	} else {
 		for (size_t i = 0; i < sizeof kernel_only / sizeof *kernel_only; i++)
-			if (kernel_only[i].level == level && kernel_only[i].name == option && number)
+			if (kernel_only[i].level == level && kernel_only[i].name == option && (option == SO_PEEK_OFF && level == SOL_SOCKET ? number >= 0 : number))
 				stream_outside(stream, NN_REASON_OPTION, OUTSIDE_BOTH);
 	}
 	stream_put(stream);

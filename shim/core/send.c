@@ -153,6 +153,16 @@ static void mark_full(struct nn_stream *stream, int flags)
 	tx_want_room(stream);
 }
 
+/* The last send fitted exactly: poll must not say that there is room for the next. */
+static void mark_if_full(struct nn_stream *stream)
+{
+	if (room(stream, atomic_load_explicit(&stream->own->tail, memory_order_relaxed), 1) || tx_grow(stream, 1))
+		return;
+	atomic_store_explicit(&stream->tx_full, 1, memory_order_relaxed);
+	stall_note(stream);
+	tx_want_room(stream);
+}
+
 enum ring_outcome { RING_DONE, RING_LEFT /* on TCP now: the rest is the kernel's */ };
 
 /* One call on the ring. *sent counts what was taken; *error -errno when it ends early. */
@@ -201,6 +211,8 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 				tx_down(stream, NN_REASON_PEER_CLOSED, DOWN_FOR_GOOD);
 			else if (from->left)
 				mark_full(stream, flags);
+			else
+				mark_if_full(stream);
 			/* Pairs with rx_outside: asked while we wrote, the peer reads no ring any more. */
 			if (tx_outside_wanted(stream) && !stream->tx_replaying)
 				tx_serve_outside(stream);

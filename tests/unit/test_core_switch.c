@@ -123,6 +123,21 @@ static void a_call_that_ends_on_tcp(void)
 	CHECK_IS(left, 5);
 }
 
+/* A send that fits exactly leaves no room: poll must not promise any. */
+static void fits_exactly(void)
+{
+	set_up();
+	put(1);
+	get_rest();
+	put(RING);
+	CHECK_IS(from->tx_mask + 1, MOST); /* grown, for the next */
+	put(MOST);
+	CHECK(!(stream_readiness(from).ready & READY_OUT));
+	CHECK_IS(call_send(wire.fd[0], bytes, 1, MSG_DONTWAIT), -EAGAIN);
+	get_rest();
+	CHECK(stream_readiness(from).ready & READY_OUT);
+}
+
 /* ---- outside */
 
 /* The receiver goes outside with bytes unread, reads on meanwhile, and gets no byte twice. */
@@ -524,6 +539,7 @@ CORE_TEST(up_behind_unread_tcp, 20)
 CORE_TEST(down_and_up_many_times, 20)
 CORE_TEST(down_waits_for_the_peer, 20)
 CORE_TEST(grows_when_full, 20)
+CORE_TEST(fits_exactly, 5)
 CORE_TEST(a_call_that_ends_on_tcp, 5)
 CORE_TEST(sent_again_from_where_it_asked, 20)
 CORE_TEST(asked_in_the_midst_of_a_call, 20)
@@ -552,6 +568,7 @@ int main(void)
 		cmocka_unit_test(test_down_and_up_many_times),
 		cmocka_unit_test(test_down_waits_for_the_peer),
 		cmocka_unit_test(test_grows_when_full),
+		cmocka_unit_test(test_fits_exactly),
 		cmocka_unit_test(test_a_call_that_ends_on_tcp),
 		cmocka_unit_test(test_sent_again_from_where_it_asked),
 		cmocka_unit_test(test_asked_in_the_midst_of_a_call),
