@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""nginx with curl, wrk and h2load: sendfile, HTTP/2, as a proxy; reloaded."""
+import hashlib
+import os
+import re
+import subprocess
+import time
+
+from lab import Failure, free_port, need
+from registry import each_mode, test
+
+
+NGINX = """
+daemon off; worker_processes 2; user root; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off; sendfile {sendfile}; keepalive_requests 10000000; client_body_temp_path {folder}/t1;
+    proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3; uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
+    server {{ listen 127.0.0.1:{port}; root {folder}/www; location = /hello {{ return 200 "hello\\n"; }} }}
+    server {{ listen 127.0.0.1:{port2} http2; root {folder}/www; location = /hello {{ return 200 "hello\\n"; }} }}
+    server {{ listen 127.0.0.1:{port3}; location / {{ proxy_pass http://127.0.0.1:{port}; proxy_http_version 1.1;
+             proxy_set_header Connection ""; }} }}
+}}
+"""
+
+
+def nginx(lab, shimmed, sendfile="on"):
+    need("nginx")
+    ports = [free_port() for _ in range(3)]
+    os.mkdir(lab.path("www"))
+    for name, size in (("small", 3000), ("big", 30 << 20)):
+        with open(lab.path("www/" + name), "wb") as file:
+            block = hashlib.sha256(name.encode()).digest() * 100
+            file.write((block * (size // len(block) + 1))[:size])
+    with open(lab.path("nginx.conf"), "w", encoding="ascii") as file:
+        file.write(NGINX.format(folder=lab.folder, port=ports[0], port2=ports[1], port3=ports[2], sendfile=sendfile))
+    process = lab.start(["nginx", "-p", lab.folder, "-c", lab.path("nginx.conf"), "-e", lab.path("error.log")], shimmed,
+                        "server", stdout=subprocess.DEVNULL)
+    for port in ports:
+        lab.await_port(port)
+    return ports, process
+
+
+def curl(lab, port, shimmed, count=150):
+    """Many requests on one connection, then a large file; all compared."""
+    need("curl")
+    with open(lab.path("curlrc"), "w", encoding="ascii") as file:
+        for i in range(count):
+            file.write(f'url = "http://127.0.0.1:{port}/small"\noutput = "{lab.path("got")}-{i % 7}"\n')
+        file.write(f'url = "http://127.0.0.1:{port}/big"\noutput = "{lab.path("got-big")}"\n')
+        for i in range(20):
+            file.write(f'url = "http://127.0.0.1:{port}/small"\noutput = "{lab.path("got")}-{i % 7}"\n')
+    lab.run(["curl", "-sS", "--fail", "-K", lab.path("curlrc")], shimmed)
+    for name in ["big"] + list(range(7)):
+        with open(lab.path(f"got-{name}"), "rb") as got, open(lab.path("www/" + ("big" if name == "big" else "small")), "rb") as sent:
+            if hashlib.sha256(got.read()).digest() != hashlib.sha256(sent.read()).digest():
+                raise Failure(f"what curl got ({name}) is not what nginx has")
+
+
+@each_mode("nginx-curl")
+def nginx_curl(lab, server, client):
+    ports, process = nginx(lab, server)
+    curl(lab, ports[0], client)
+    lab.stop(process)
+    # sendfile goes its own way on TCP if it must: only that something was switched is asked for here
+    lab.judge(server, client, **({"tcp_share": 1} if server and client else {}))
+
+
+@test("nginx-curl-no-sendfile")
+def nginx_curl_no_sendfile(lab):
+    ports, process = nginx(lab, True, sendfile="off")
+    curl(lab, ports[0], True)
+    lab.stop(process)
+    lab.require_switched()
+
+
+@test("nginx-proxy")
+def nginx_proxy(lab):
+    """A stream at each side of a proxy, both of one process."""
+    ports, process = nginx(lab, True, sendfile="off")
+    curl(lab, ports[2], True)
+    lab.stop(process)
+    lab.require_switched(tcp_share=0.6)  # the upstream connections are short
+
+
+@each_mode("nginx-wrk")
+def nginx_wrk(lab, server, client):
+    need("wrk")
+    ports, process = nginx(lab, server)
+    text = lab.run(["wrk", "-t2", "-c16", "-d1s", f"http://127.0.0.1:{ports[0]}/hello"], client)
+    if "Socket errors" in text or "Non-2xx" in text or not re.search(r"[1-9]\d* requests in", text):
+        raise Failure(text)
+    lab.stop(process)
+    lab.judge(server, client)
+
+
+@each_mode("nginx-h2load")
+def nginx_h2load(lab, server, client):
+    need("h2load")
+    ports, process = nginx(lab, server)
+    for path, count in (("hello", 20000), ("small", 5000), ("big", 4)):
+        text = lab.run(["h2load", f"-n{count}", f"-c{min(8, count)}", "-m8", f"http://127.0.0.1:{ports[1]}/{path}"], client)
+        if f"{count} succeeded, 0 failed" not in text:
+            raise Failure(text)
+    lab.stop(process)
+    lab.judge(server, client)
+
+
+@test("nginx-reload")
+def nginx_reload(lab):
+    """New workers inherit the listener while the old ones finish their streams."""
+    need("wrk")
+    ports, process = nginx(lab, True)
+    load = lab.start(["wrk", "-t1", "-c8", "-d2s", f"http://127.0.0.1:{ports[0]}/hello"], True, "client",
+                     stdout=subprocess.PIPE, text=True)
+    time.sleep(0.7)
+    process.send_signal(1)
+    text, _ = load.communicate(timeout=30)
+    if not re.search(r"[1-9]\d* requests in", text) or "Non-2xx" in text:
+        raise Failure(text)
+    lab.stop(process)
+    lab.require_switched()
