@@ -10,6 +10,9 @@ import tempfile
 import time
 
 
+NOBODY = 65534
+
+
 class Failure(Exception):
     pass
 
@@ -35,6 +38,10 @@ def free_port():
         return sock.getsockname()[1]
 
 
+def as_user(number, *command):
+    return ["setpriv", "--reuid", str(number), "--regid", str(number), "--clear-groups", *command]
+
+
 class Lab:
     """One test's processes. `early`: switch as soon as can be, instead of when it pays."""
 
@@ -54,6 +61,14 @@ class Lab:
         shutil.copyfile(path, copy)
         os.chmod(copy, 0o755)
         return copy
+
+    def as_nobody(self, command):
+        """The command as another user runs it; what the test starts has a shim that this user may read."""
+        need("setpriv")
+        need_root()
+        if self.shim and not self.shim.startswith(self.folder):
+            self.shim = self.lend(self.shim)
+        return as_user(NOBODY, *command)
 
     def environment(self, shimmed, side):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("NOTNETS_") and k != "LD_PRELOAD"}

@@ -4,7 +4,7 @@ import functools
 import os
 import subprocess
 
-from lab import Failure, need, need_root
+from lab import Failure, need
 from registry import PEERS, each_mode, test
 
 
@@ -62,11 +62,7 @@ test("python-127.0.0.2")(functools.partial(python_both, kind="threading", addres
 
 
 def peers_of_nobody(lab):
-    need("setpriv")
-    need_root()
-    if lab.shim:
-        lab.shim = lab.lend(lab.shim)
-    return ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", PEERS[0], lab.lend(PEERS[1])]
+    return lab.as_nobody([PEERS[0], lab.lend(PEERS[1])])
 
 
 @test("server-of-another-user")
