@@ -3,15 +3,17 @@
 import hashlib
 import os
 import re
+import shutil
+import signal
 import subprocess
 import time
 
-from lab import Failure, free_port, need
+from lab import Failure, adopt_orphans, await_end, children_of, free_port, need, pid_in
 from registry import each_mode, test
 
 
 NGINX = """
-daemon off; worker_processes 2; user root; pid {folder}/nginx.pid; error_log {folder}/error.log;
+worker_processes 2; user root; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 1024; }}
 http {{
     access_log off; sendfile {sendfile}; keepalive_requests 10000000; client_body_temp_path {folder}/t1;
@@ -24,7 +26,8 @@ http {{
 """
 
 
-def nginx(lab, shimmed, sendfile="on"):
+def nginx(lab, shimmed, sendfile="on", side="server", head=""):
+    """nginx with two workers; the ports for HTTP, HTTP/2 and its proxy, and the master process."""
     need("nginx")
     ports = [free_port() for _ in range(3)]
     os.mkdir(lab.path("www"))
@@ -33,9 +36,9 @@ def nginx(lab, shimmed, sendfile="on"):
             block = hashlib.sha256(name.encode()).digest() * 100
             file.write((block * (size // len(block) + 1))[:size])
     with open(lab.path("nginx.conf"), "w", encoding="ascii") as file:
-        file.write(NGINX.format(folder=lab.folder, port=ports[0], port2=ports[1], port3=ports[2], sendfile=sendfile))
-    process = lab.start(["nginx", "-p", lab.folder, "-c", lab.path("nginx.conf"), "-e", lab.path("error.log")], shimmed,
-                        "server", stdout=subprocess.DEVNULL)
+        file.write((head or "daemon off;") + NGINX.format(folder=lab.folder, port=ports[0], port2=ports[1], port3=ports[2], sendfile=sendfile))
+    process = lab.start([shutil.which("nginx"), "-p", lab.folder, "-c", lab.path("nginx.conf"), "-e", lab.path("error.log")], shimmed,
+                        side, stdout=subprocess.DEVNULL)
     for port in ports:
         lab.await_port(port)
     return ports, process
@@ -106,17 +109,71 @@ def nginx_h2load(lab, server, client):
     lab.judge(server, client)
 
 
-@test("nginx-reload")
-def nginx_reload(lab):
-    """New workers inherit the listener while the old ones finish their streams."""
+def under_load(lab, port, change, client=True):
+    """wrk, in whose midst `change` happens. nginx ends idle connections then, which wrk counts as socket errors."""
     need("wrk")
-    ports, process = nginx(lab, True)
-    load = lab.start(["wrk", "-t1", "-c8", "-d2s", f"http://127.0.0.1:{ports[0]}/hello"], True, "client",
-                     stdout=subprocess.PIPE, text=True)
-    time.sleep(0.7)
-    process.send_signal(1)
-    text, _ = load.communicate(timeout=30)
-    if not re.search(r"[1-9]\d* requests in", text) or "Non-2xx" in text:
+    load = lab.start(["wrk", "-t1", "-c8", "-d2s", f"http://127.0.0.1:{port}/hello"], client, "client", stdout=subprocess.PIPE, text=True)
+    time.sleep(0.5)
+    change()
+    try:
+        text, _ = load.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        raise Failure("wrk hangs\n" + lab.stacks(load)) from None
+    if not re.search(r"[1-9]\d* requests in", text) or "Non-2xx" in text or re.search("(connect|timeout) [1-9]", text):
         raise Failure(text)
+
+
+@each_mode("nginx-reload")
+def nginx_reload(lab, server, client):
+    """New workers inherit the listener while the old ones finish their streams."""
+    ports, process = nginx(lab, server)
+    old = children_of(process.pid)
+
+    def reload():
+        process.send_signal(signal.SIGHUP)
+        for pid in old:
+            await_end(pid)
+    under_load(lab, ports[0], reload, client)
+    curl(lab, ports[0], client)
     lab.stop(process)
-    lab.require_switched()
+    lab.judge(server, client, **({"tcp_share": 1} if server and client else {}))
+
+
+def upgrade(lab, head, stays):
+    """nginx starts its own program anew, which gets the listeners by their numbers, and then the old one ends."""
+    adopt_orphans()
+    ports, process = nginx(lab, True, sendfile="off", head=head)
+    process.wait(10)
+    path = lab.path("nginx.pid")
+    old, new = pid_in(path), 0
+
+    def replace():
+        nonlocal new
+        os.kill(old, signal.SIGUSR2)
+        new = pid_in(path, other_than=old)
+        end = time.monotonic() + 10
+        while not children_of(new):
+            if time.monotonic() > end:
+                raise Failure("the new nginx has no workers")
+            time.sleep(0.02)
+        os.kill(old, signal.SIGQUIT)
+        await_end(old)
+    under_load(lab, ports[0], replace)
+    before = lab.total("server", "streams")
+    curl(lab, ports[0], True)
+    os.kill(new, signal.SIGTERM)
+    await_end(new)
+    lab.require_switched(tcp_share=0.25 if stays else 1)
+    if lab.shim and stays != (lab.total("server", "streams") > before):
+        raise Failure(f"the new nginx has{' no' if stays else ''} streams")
+
+
+@test("nginx-upgrade")
+def nginx_upgrade(lab):
+    """It drops its environment, unless it is told what to keep."""
+    upgrade(lab, "daemon on; env LD_PRELOAD; env NOTNETS_REPORT;", stays=True)
+
+
+@test("nginx-upgrade-unshimmed")
+def nginx_upgrade_unshimmed(lab):
+    upgrade(lab, "daemon on;", stays=False)
