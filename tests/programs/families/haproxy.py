@@ -51,9 +51,9 @@ def work(lab, server, client, **options):
     ports, process = haproxy(lab, server, upstream[0], **options)
     for port in ports:
         curl(lab, port, client)
-        text = lab.run(["wrk", "-t1", "-c8", "-d1s", f"http://127.0.0.1:{port}/hello"], client)
-        if "Socket errors" in text or "Non-2xx" in text or not re.search(r"[1-9]\d* requests in", text):
-            raise Failure(text)
+    text = lab.run(["wrk", "-t1", "-c8", "-d1s", f"http://127.0.0.1:{ports[0]}/hello"], client)
+    if "Socket errors" in text or "Non-2xx" in text or not re.search(r"[1-9]\d* requests in", text):
+        raise Failure(text)
     lab.stop(process, signal.SIGUSR1)  # SIGTERM kills it
     lab.stop(origin)
 

@@ -26,15 +26,20 @@ http {{
 """
 
 
-def nginx(lab, shimmed, sendfile="on", side="server", head=""):
-    """nginx with two workers; the ports for HTTP, HTTP/2 and its proxy, and the master process."""
-    need("nginx")
-    ports = [free_port() for _ in range(3)]
+def documents(lab):
+    """A small and a large file to be served, which `curl` knows."""
     os.mkdir(lab.path("www"))
     for name, size in (("small", 3000), ("big", 30 << 20)):
         with open(lab.path("www/" + name), "wb") as file:
             block = hashlib.sha256(name.encode()).digest() * 100
             file.write((block * (size // len(block) + 1))[:size])
+
+
+def nginx(lab, shimmed, sendfile="on", side="server", head=""):
+    """nginx with two workers; the ports for HTTP, HTTP/2 and its proxy, and the master process."""
+    need("nginx")
+    ports = [free_port() for _ in range(3)]
+    documents(lab)
     with open(lab.path("nginx.conf"), "w", encoding="ascii") as file:
         file.write((head or "daemon off;") + NGINX.format(folder=lab.folder, port=ports[0], port2=ports[1], port3=ports[2], sendfile=sendfile))
     process = lab.start([shutil.which("nginx"), "-p", lab.folder, "-c", lab.path("nginx.conf"), "-e", lab.path("error.log")], shimmed,
