@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Apache as processes (prefork) and as threads (event), with ab and curl, and restarted under load."""
+"""Apache as processes (prefork) and as threads (event), with ab and curl, and restarted under load.
+
+A request that is not seen would wait for KeepAliveTimeout, which is longer than any client here may take."""
 import functools
 import re
 import signal
@@ -24,7 +26,7 @@ Mutex file:{folder} default
 DocumentRoot {folder}/www
 KeepAlive On
 MaxKeepAliveRequests 0
-KeepAliveTimeout 5
+KeepAliveTimeout 60
 StartServers 3
 EnableMMAP {mmap}
 EnableSendfile {sendfile}
@@ -48,7 +50,7 @@ def apache(lab, shimmed, kind, mmap="on", sendfile="off"):
 def ab(lab, port, shimmed, *words, concurrency=6):
     need("ab")
     count = int(words[words.index("-n") + 1])
-    text = lab.run(["ab", "-q", "-c", str(concurrency), *words, f"http://127.0.0.1:{port}/small"], shimmed)
+    text = lab.run(["ab", "-q", "-c", str(concurrency), *words, f"http://127.0.0.1:{port}/small"], shimmed, seconds=20)
     if f"Complete requests:      {count}\n" not in text or "Failed requests:        0\n" not in text or "Non-2xx" in text:
         raise Failure(text)
     return text
