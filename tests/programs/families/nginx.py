@@ -49,7 +49,7 @@ def nginx(lab, shimmed, sendfile="on", side="server", head=""):
     return ports, process
 
 
-def curl(lab, port, shimmed, count=150):
+def curl(lab, port, shimmed, count=150, command=("curl",)):
     """Many requests on one connection, then a large file; all compared."""
     need("curl")
     with open(lab.path("curlrc"), "w", encoding="ascii") as file:
@@ -58,7 +58,7 @@ def curl(lab, port, shimmed, count=150):
         file.write(f'url = "http://127.0.0.1:{port}/big"\noutput = "{lab.path("got-big")}"\n')
         for i in range(20):
             file.write(f'url = "http://127.0.0.1:{port}/small"\noutput = "{lab.path("got")}-{i % 7}"\n')
-    lab.run(["curl", "-sS", "--fail", "-K", lab.path("curlrc")], shimmed)
+    lab.run([*command, "-sS", "--fail", "-K", lab.path("curlrc")], shimmed)
     for name in ["big"] + list(range(7)):
         with open(lab.path(f"got-{name}"), "rb") as got, open(lab.path("www/" + ("big" if name == "big" else "small")), "rb") as sent:
             if hashlib.sha256(got.read()).digest() != hashlib.sha256(sent.read()).digest():
