@@ -4,7 +4,7 @@ import functools
 import os
 import subprocess
 
-from lab import Failure, need
+from lab import Failure, need, need_root
 from registry import PEERS, each_mode, test
 
 
