@@ -200,9 +200,10 @@ class Lab:
             process.wait()
             if process.stdout:
                 process.stdout.close()
-        for pid in children_of(os.getpid()):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        while orphans := children_of(os.getpid()):  # those of an orphan come when it has ended
+            for pid in orphans:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
     def clean(self):
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -12,14 +12,17 @@ from registry import PEERS, test
 def watched(lab, watch, times):
     """A conversation, in whose midst `watch` is called with each end's process in turn."""
     port, server = lab.server(PEERS + ["serve", "threading"], True)
-    client = lab.start(PEERS + ["ask", "127.0.0.1", str(port), "2", "2500", "60000"], True, "client")
+    client = lab.start(PEERS + ["ask", "127.0.0.1", str(port), "2", "4000", "60000"], True, "client")
     time.sleep(0.5)
     seen = 0
     for i in range(times):
-        process = (server, client)[i % 2]
-        if process.poll() is None:
+        process = (client, server)[i % 2]
+        try:
             watch(process.pid)
             seen += 1
+        except Failure:
+            if process.poll() is None:
+                raise
     try:
         status = client.wait(60)
     except subprocess.TimeoutExpired:
