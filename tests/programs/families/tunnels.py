@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 
-from lab import free_port, need, need_root
+from lab import Failure, free_port, need, need_root
 from families.nginx import curl, nginx
 from registry import each_mode
 
@@ -11,7 +11,7 @@ STUNNEL = """
 foreground = yes
 pid =
 syslog = no
-debug = warning
+debug = notice
 [tunnel]
 client = {client}
 accept = 127.0.0.1:{port}
@@ -47,6 +47,9 @@ def tls(lab, server, client):
     curl(lab, port, client)
     for each in (front, process, origin):
         lab.stop(each)
+    with open(lab.path("stderr"), encoding="utf-8", errors="replace") as file:
+        if times := file.read().count("Would block"):  # and stunnel sleeps for a second
+            raise Failure(f"{times} times poll(2) told what the call after it denied")
     if not lab.shim:
         return
     # Two of the three connections are plain TCP where only one side has the shim.
