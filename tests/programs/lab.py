@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What a program test needs: processes with or without the shim, an end to all of them, and what their reports say."""
+import ctypes
 import json
 import os
 import shutil
@@ -8,6 +9,9 @@ import socket
 import subprocess
 import tempfile
 import time
+
+
+NOBODY = 65534
 
 
 class Failure(Exception):
@@ -35,6 +39,49 @@ def free_port():
         return sock.getsockname()[1]
 
 
+def as_user(number, *command):
+    return ["setpriv", "--reuid", str(number), "--regid", str(number), "--clear-groups", *command]
+
+
+def adopt_orphans():
+    """From now on this process is the parent of those that leave theirs, and Lab.finish() ends them."""
+    pr_set_child_subreaper = 36
+    if ctypes.CDLL(None, use_errno=True).prctl(pr_set_child_subreaper, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def pid_in(path, other_than=None, seconds=10):
+    """The process ID in a file, when it is there."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            with open(path, encoding="ascii") as file:
+                pid = int(file.read())
+            if pid != other_than:
+                return pid
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.02)
+    raise Failure(f"{path} does not tell a process")
+
+
+def await_end(pid, seconds=10):
+    end = time.monotonic() + seconds
+    while os.path.exists(f"/proc/{pid}"):
+        try:
+            os.waitpid(pid, os.WNOHANG)  # one that was adopted
+        except ChildProcessError:
+            pass
+        if time.monotonic() > end:
+            raise Failure(f"process {pid} does not end")
+        time.sleep(0.02)
+
+
+def children_of(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(word) for word in file.read().split()]
+
+
 class Lab:
     """One test's processes. `early`: switch as soon as can be, instead of when it pays."""
 
@@ -54,6 +101,14 @@ class Lab:
         shutil.copyfile(path, copy)
         os.chmod(copy, 0o755)
         return copy
+
+    def as_nobody(self, command):
+        """The command as another user runs it; what the test starts has a shim that this user may read."""
+        need("setpriv")
+        need_root()
+        if self.shim and not self.shim.startswith(self.folder):
+            self.shim = self.lend(self.shim)
+        return as_user(NOBODY, *command)
 
     def environment(self, shimmed, side):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("NOTNETS_") and k != "LD_PRELOAD"}
@@ -145,6 +200,10 @@ class Lab:
             process.wait()
             if process.stdout:
                 process.stdout.close()
+        while orphans := children_of(os.getpid()):  # those of an orphan come when it has ended
+            for pid in orphans:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
     def clean(self):
         shutil.rmtree(self.folder, ignore_errors=True)

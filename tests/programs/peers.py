@@ -282,11 +282,77 @@ def serve_subprocess(address):
         close_fds = not close_fds  # without, it is posix_spawn instead of vfork
 
 
+def serve_activated(_):
+    """The listener is descriptor 3, as systemd passes it."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+        raise SystemExit("nobody has passed a listener")
+    accept_loop(socket.socket(fileno=3))
+
+
+def serve_accepted(_):
+    """The connection is descriptor 3, as systemd passes it to a service for each connection (Accept=yes)."""
+    converse(socket.socket(fileno=3))
+
+
+def serve_daemon(address):
+    """Leaves its parent and its session, and closes all descriptors, as daemons do; then it listens. Says what it is before."""
+    with listen(address) as sock:
+        port = sock.getsockname()[1]
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(writing)
+        os.write(1, b"PORT %d\n" % port + os.read(reading, 20) + b"\n")
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.write(writing, b"%d" % os.getpid())
+    os.chdir("/")
+    for fd in range(os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 1 << 16 else 1 << 16):
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+    os.open("/dev/null", os.O_RDWR)
+    os.dup(0)
+    os.dup(0)
+    listener = listen(address, port)
+    while True:
+        sock, _ = listener.accept()
+        threading.Thread(target=converse, args=(sock,), daemon=True).start()
+
+
+def serve_closing(address):
+    """After some messages of each connection it closes every descriptor that it knows nothing of."""
+    def talk(sock):
+        try:
+            for number in range(1 << 30):
+                (size,) = struct.unpack("!Q", receive(sock, 8))
+                sock.sendall(reply_to(receive(sock, size)))
+                if number == 30:
+                    for fd in {int(name) for name in os.listdir("/proc/self/fd")} - {s.fileno() for s in known} - {0, 1, 2}:
+                        try:
+                            os.close(fd)
+                        except OSError:
+                            pass
+        except EOFError:
+            sock.close()
+    listener = listen(address)
+    known = [listener]
+    announce(listener.getsockname()[1])
+    while True:
+        sock, _ = listener.accept()
+        known.append(sock)
+        talk(sock)
+        known.remove(sock)
+
+
 SERVERS = {
     "threading": lambda a: serve_socketserver(socketserver.ThreadingTCPServer, a),
     "forking": lambda a: serve_socketserver(socketserver.ForkingTCPServer, a),
     "asyncio": serve_asyncio, "selectors": serve_selectors, "prefork": serve_prefork, "reuseport": serve_reuseport,
     "handover": serve_handover, "subprocess": serve_subprocess, "crew": serve_crew,
+    "activated": serve_activated, "accepted": serve_accepted, "daemon": serve_daemon, "closing": serve_closing,
 }
 
 
