@@ -32,7 +32,7 @@ command: ## the notnets command, end to end
 model: ## the state machine of the switch, checked by SPIN
 	$(Q)$(run-tests) test-model
 conformance: ## socket scripts, every result the same on TCP and on the shim: the written ones, and N (1000) made from SEED (1) on
-programs: ## unmodified programs, with the shim at both ends, either and neither; FULL=1: the slow ones too
+programs: ## unmodified programs, with the shim at both ends, either and neither; FULL=1: many more (scripts/setup programs)
 down: ## back to TCP for every reason, under load
 residue: ## nothing is left behind, in a process or in the machine
 stress: ## random sizes, kills and switches, checksummed
