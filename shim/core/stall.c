@@ -70,7 +70,9 @@ static bool look_at(struct nn_stream *stream, uint64_t *left)
 		return true;
 	}
 	tx_follow(stream);
-	bool full = stream->tx_ring && !stream->tx_replaying && !tx_outside_wanted(stream) && atomic_load(&stream->tx_full);
+	/* After FIN the kernel takes nothing more. */
+	bool full = stream->tx_ring && !stream->tx_replaying && !tx_outside_wanted(stream) && atomic_load(&stream->tx_full) &&
+		    !(atomic_load(&stream->own->tx_flags) & END_FIN);
 	uint64_t until = full ? stall_left(stream) : 0;
 	if (full && !until)
 		stall_leave(stream);

@@ -4,6 +4,7 @@
 
 #include "core_liar.h"
 #include "shim/core/error.h"
+#include "shim/core/stall.h"
 #include "core_flow.h" /* after it: its names would be shadowed */
 
 static void serve(struct nn_stream *stream)
@@ -136,6 +137,48 @@ static void fits_exactly(void)
 	CHECK_IS(call_send(wire.fd[0], bytes, 1, MSG_DONTWAIT), -EAGAIN);
 	get_rest();
 	CHECK(stream_readiness(from).ready & READY_OUT);
+}
+
+/* After FIN the kernel takes nothing more: what lies in a full ring stays there, however long it is not read. */
+static void full_and_shut_down(void)
+{
+	set_up();
+	put(1);
+	get_rest();
+	put(RING);
+	put(MOST);
+	CHECK_IS(nn_shutdown(wire.fd[0], SHUT_WR), 0);
+	stall_sweep(UINT64_MAX);
+	usleep(30000);
+	CHECK_IS(stall_sweep(UINT64_MAX), UINT64_MAX);
+	CHECK_IS(stream_error(from), 0);
+	while (received < sent)
+		get(sent - received < 1000 ? sent - received : 1000);
+	CHECK_IS(call_recv(wire.fd[1], bytes, 1, 0), 0);
+}
+
+/* The same before FIN: it goes by TCP, and up again. */
+static void full_and_not_read(void)
+{
+	set_up();
+	put(1);
+	get_rest();
+	put(RING);
+	put(MOST);
+	CHECK(stall_sweep(UINT64_MAX) < UINT64_MAX);
+	CHECK(from->tx_ring);
+	usleep(30000);
+	stall_sweep(UINT64_MAX);
+	CHECK(!from->tx_ring && !from->tx_replaying);
+	put(100000);
+	while (received < sent)
+		get(sent - received < 1000 ? sent - received : 1000);
+	get_rest();
+	put(1);
+	put(1);
+	CHECK(from->tx_ring);
+	get_rest();
+	CHECK_IS(stream_error(from) | stream_error(to), 0);
 }
 
 /* ---- outside */
@@ -540,6 +583,8 @@ CORE_TEST(down_and_up_many_times, 20)
 CORE_TEST(down_waits_for_the_peer, 20)
 CORE_TEST(grows_when_full, 20)
 CORE_TEST(fits_exactly, 5)
+CORE_TEST(full_and_shut_down, 5)
+CORE_TEST(full_and_not_read, 5)
 CORE_TEST(a_call_that_ends_on_tcp, 5)
 CORE_TEST(sent_again_from_where_it_asked, 20)
 CORE_TEST(asked_in_the_midst_of_a_call, 20)
@@ -569,6 +614,8 @@ int main(void)
 		cmocka_unit_test(test_down_waits_for_the_peer),
 		cmocka_unit_test(test_grows_when_full),
 		cmocka_unit_test(test_fits_exactly),
+		cmocka_unit_test(test_full_and_shut_down),
+		cmocka_unit_test(test_full_and_not_read),
 		cmocka_unit_test(test_a_call_that_ends_on_tcp),
 		cmocka_unit_test(test_sent_again_from_where_it_asked),
 		cmocka_unit_test(test_asked_in_the_midst_of_a_call),
