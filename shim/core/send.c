@@ -145,10 +145,9 @@ static bool serve_peer(struct nn_stream *stream)
  * would have had room. */
 static void mark_full(struct nn_stream *stream, int flags)
 {
-	if ((stream->pair->inherited && stream_nonblocking(stream, flags)) || !stall_left(stream)) {
-		stall_leave(stream);
+	if (((stream->pair->inherited && stream_nonblocking(stream, flags)) || !stall_left(stream)) && stall_leave(stream))
 		return;
-	}
+	stall_note(stream);
 	atomic_store_explicit(&stream->tx_full, 1, memory_order_relaxed);
 	tx_want_room(stream);
 }

@@ -43,15 +43,17 @@ uint64_t stall_left(struct nn_stream *stream)
 	return passed < limit ? limit - passed : 0;
 }
 
-void stall_leave(struct nn_stream *stream)
+bool stall_leave(struct nn_stream *stream)
 {
 	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
+	stream->stall_at = 0;
+	if (!tx_spill(stream, NN_REASON_STALLED, stream->pair->inherited)) /* a child has no way up again */
+		return false;
 	uint32_t stalls = stream->stalls && tail - stream->stalled_at < MUCH ? stream->stalls + 1 : 1;
 	stream->stalls = stalls;
 	stream->stalled_at = tail;
-	stream->stall_at = 0;
 	stream->stall_until = stalls <= FEW ? 0 : nn_now_ns() + (REST_NS << (stalls - FEW < DOUBLED ? stalls - FEW : DOUBLED));
-	tx_spill(stream, NN_REASON_STALLED, stream->pair->inherited); /* a child has no way up again */
+	return true;
 }
 
 bool stall_rests(const struct nn_stream *stream)
@@ -74,8 +76,8 @@ static bool look_at(struct nn_stream *stream, uint64_t *left)
 	bool full = stream->tx_ring && !stream->tx_replaying && !tx_outside_wanted(stream) && atomic_load(&stream->tx_full) &&
 		    !(atomic_load(&stream->own->tx_flags) & END_FIN);
 	uint64_t until = full ? stall_left(stream) : 0;
-	if (full && !until)
-		stall_leave(stream);
+	if (full && !until && !stall_leave(stream))
+		until = ALONE_NS;
 	tx_unlock(stream, LOCK_TAKEN);
 	if (until && until < *left)
 		*left = until;

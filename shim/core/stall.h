@@ -25,8 +25,9 @@ void stall_note(struct nn_stream *stream);
 /* Nanoseconds until a full ring counts as stalled, if nothing is read until then; 0: it does. Under tx_lock. */
 uint64_t stall_left(struct nn_stream *stream);
 
-/* The stream, which has stalled, sends by TCP. Under tx_lock. */
-void stall_leave(struct nn_stream *stream);
+/* The stream, which has stalled, sends by TCP, if the kernel has room for what is unread: else it would take no more of the next bytes either,
+ * and a process that ended now would leave less behind than in the ring. False: it stays. Under tx_lock. */
+bool stall_leave(struct nn_stream *stream);
 
 /* Has it stalled so often of late that it should not go up yet? Under tx_lock. */
 bool stall_rests(const struct nn_stream *stream);

@@ -105,8 +105,8 @@ void tx_down(struct nn_stream *stream, enum nn_reason reason, enum down how);
 void tx_leave(struct nn_stream *stream, enum nn_reason reason);
 
 /* On a ring that is not moved yet: goes on by TCP, and sends there again what is unread, so that no ring is needed any more. Unless `for_good` it may
- * go up again. */
-void tx_spill(struct nn_stream *stream, enum nn_reason reason, bool for_good);
+ * go up again. False: not moved, the kernel has no room for that. */
+bool tx_spill(struct nn_stream *stream, enum nn_reason reason, bool for_good);
 
 /* The peer has asked for everything from its frozen head on by TCP: begins that, with what it has not read since. */
 void tx_serve_outside(struct nn_stream *stream);

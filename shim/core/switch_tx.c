@@ -277,13 +277,6 @@ void tx_serve_outside(struct nn_stream *stream)
 	replay_from(stream, from, NN_REASON_PEER, true);
 }
 
-void tx_spill(struct nn_stream *stream, enum nn_reason reason, bool for_good)
-{
-	uint64_t from;
-	if (unread_from(stream, 0, &from))
-		replay_from(stream, from, reason, for_good);
-}
-
 bool tx_replay_more(struct nn_stream *stream)
 {
 	struct end_block *own = stream->own;
@@ -356,6 +349,16 @@ static bool kernel_has_room(const struct nn_stream *stream, uint64_t bytes)
 	socklen_t length = sizeof memory;
 	return sys_call5(SYS_getsockopt, stream->fd, SOL_SOCKET, SO_MEMINFO, memory, &length) == 0 &&
 	       memory[SK_MEMINFO_WMEM_QUEUED] + 2 * bytes <= memory[SK_MEMINFO_SNDBUF];
+}
+
+bool tx_spill(struct nn_stream *stream, enum nn_reason reason, bool for_good)
+{
+	uint64_t from;
+	if (!unread_from(stream, 0, &from) ||
+		!kernel_has_room(stream, atomic_load_explicit(&stream->own->tail, memory_order_relaxed) - from))
+		return false;
+	replay_from(stream, from, reason, for_good);
+	return true;
 }
 
 void tx_leave(struct nn_stream *stream, enum nn_reason reason)
