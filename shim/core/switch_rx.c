@@ -125,6 +125,8 @@ bool rx_advance(struct nn_stream *stream)
 	}
 	if (epoch - stream->rx_epoch >= END_SEGMENTS)
 		return spoiled(stream);
+	if (!rx_drop_skipped(stream))
+		return false; /* what comes twice belongs to the segment that we are in */
 	uint64_t next = stream->rx_epoch + 1;
 	const struct end_segment *segment = &stream->peer->segments[next % END_SEGMENTS];
 	uint64_t start = atomic_load(&segment->start);
@@ -297,7 +299,8 @@ static bool enter_answer(struct nn_stream *stream)
 	uint64_t head = atomic_load(&stream->own->head);
 	if (start > head && stream->rx_ring)
 		return false;
-	atomic_store(&stream->own->skip, head > start ? head - start : 0);
+	/* After what is still to be dropped of the segment that we are in. */
+	atomic_fetch_add(&stream->own->skip, head > start ? head - start : 0);
 	stream->rx_epoch = epoch;
 	atomic_store(&stream->own->acked, epoch);
 	stream->rx_ring = NULL;

@@ -181,6 +181,42 @@ static void full_and_not_read(void)
 	CHECK_IS(stream_error(from) | stream_error(to), 0);
 }
 
+/* What comes twice is dropped before the next ring is entered, even where it is still on its way: all else is read already. */
+static void up_again_behind_what_comes_twice(void)
+{
+	static const int few = 4608;
+	long more;
+
+	set_up();
+	setsockopt(wire.fd[1], SOL_SOCKET, SO_RCVBUF, &few, sizeof few);
+	put(1);
+	get_rest();
+	put(RING);
+	get_rest();
+	put(MOST);
+	stall_sweep(UINT64_MAX);
+	usleep(30000);
+	stall_sweep(UINT64_MAX);
+	CHECK(!from->tx_ring && !from->tx_replaying);
+	/* As if it had been read from the rings while the peer left them. */
+	atomic_store(&to->own->head, atomic_load(&from->own->tail));
+	received = sent;
+	for (int i = 0; i < 200 && !from->tx_ring; i++) {
+		fill_bytes(bytes, 1, sent, 0);
+		more = call_send(wire.fd[0], bytes, 1, MSG_DONTWAIT);
+		CHECK(more == 1 || more == -EAGAIN);
+		sent += more == 1;
+		more = call_recv(wire.fd[1], bytes, 1, MSG_DONTWAIT);
+		CHECK(more == 1 || more == -EAGAIN);
+		if (more == 1)
+			check_bytes(bytes, 1, received++, 0);
+	}
+	CHECK(from->tx_ring);
+	put(1000);
+	get_rest();
+	CHECK_IS(stream_error(from) | stream_error(to), 0);
+}
+
 /* ---- outside */
 
 /* The receiver goes outside with bytes unread, reads on meanwhile, and gets no byte twice. */
@@ -585,6 +621,7 @@ CORE_TEST(grows_when_full, 20)
 CORE_TEST(fits_exactly, 5)
 CORE_TEST(full_and_shut_down, 5)
 CORE_TEST(full_and_not_read, 5)
+CORE_TEST(up_again_behind_what_comes_twice, 5)
 CORE_TEST(a_call_that_ends_on_tcp, 5)
 CORE_TEST(sent_again_from_where_it_asked, 20)
 CORE_TEST(asked_in_the_midst_of_a_call, 20)
@@ -616,6 +653,7 @@ int main(void)
 		cmocka_unit_test(test_fits_exactly),
 		cmocka_unit_test(test_full_and_shut_down),
 		cmocka_unit_test(test_full_and_not_read),
+		cmocka_unit_test(test_up_again_behind_what_comes_twice),
 		cmocka_unit_test(test_a_call_that_ends_on_tcp),
 		cmocka_unit_test(test_sent_again_from_where_it_asked),
 		cmocka_unit_test(test_asked_in_the_midst_of_a_call),
