@@ -5,7 +5,7 @@
 #include "shim/core/process.h"
 #include "shim/core/switch.h"
 
-#define ALONE_NS 10000000u
+#define ALONE_NS 20000000u
 #define BOTH_NS STALL_NS /* the peer waits for room, too */
 #define CHILD_NS 200000000u /* for who does not come back */
 #define MUCH (16u << 20) /* bytes after which a stall counts as the first */

@@ -17,7 +17,7 @@
 #include "shim/core/stream.h"
 
 /* Who waits for room looks this often. */
-#define STALL_NS 2000000ull
+#define STALL_NS 5000000ull
 
 /* A send has found no room. Under tx_lock. */
 void stall_note(struct nn_stream *stream);
