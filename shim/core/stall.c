@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "shim/core/stall.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
 #include "shim/core/clock.h"
 #include "shim/core/process.h"
 #include "shim/core/switch.h"
+#include "shim/core/sys.h"
 
 #define ALONE_NS 20000000u
 #define BOTH_NS STALL_NS /* the peer waits for room, too */
@@ -58,7 +62,12 @@ bool stall_leave(struct nn_stream *stream)
 
 bool stall_rests(const struct nn_stream *stream)
 {
-	return stream->stall_until && nn_now_ns() < stream->stall_until;
+	int queued = 0;
+	if (!stream->stalls)
+		return false;
+	/* What the kernel holds takes the room of what is unread, should we or our peer have to leave the ring. */
+	return (stream->stall_until && nn_now_ns() < stream->stall_until) ||
+	       (sys_call3(SYS_ioctl, stream->fd, SIOCOUTQ, &queued) == 0 && queued);
 }
 
 /* True: it may stall yet. */

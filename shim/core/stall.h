@@ -29,7 +29,7 @@ uint64_t stall_left(struct nn_stream *stream);
  * and a process that ended now would leave less behind than in the ring. False: it stays. Under tx_lock. */
 bool stall_leave(struct nn_stream *stream);
 
-/* Has it stalled so often of late that it should not go up yet? Under tx_lock. */
+/* Has it stalled so often of late that it should not go up yet, or does the kernel still hold what was sent since? Under tx_lock. */
 bool stall_rests(const struct nn_stream *stream);
 
 /* Before a sleep for readiness: what has stalled leaves its ring. How long there is until the next may, in ns, at most `left`. */
