@@ -67,10 +67,10 @@ void arena_disown(struct arena *arena);
 
 struct region *arena_region(struct arena *arena);
 
-/* How to keep handlers of signals from running on this thread, from `keep`, if that returns true, to `let`; they nest. Set before
- * anything else is called. Where `keep` is NULL or returns false, signals are blocked instead. */
+/* How to keep handlers of signals from running on this thread, from `keep` to `let`; they nest. Set before anything else is called.
+ * Where they are NULL, signals are blocked instead. */
 extern struct arena_handlers {
-	bool (*keep)(void);
+	void (*keep)(void);
 	void (*let)(void);
 } arena_handlers;
 

@@ -20,22 +20,23 @@
 /* A stretch of a thread's work that no handler may interrupt. */
 struct arena_section {
 	uint64_t signals; /* the mask before, when they are blocked */
-	bool kept;        /* by arena_handlers */
 };
 
 static inline struct arena_section arena_section_begin(void)
 {
 	const uint64_t all = ~0ull;
-	struct arena_section section = {0, arena_handlers.keep && arena_handlers.keep()};
+	struct arena_section section = {0};
 
-	if (!section.kept)
+	if (arena_handlers.keep)
+		arena_handlers.keep();
+	else
 		arena_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &section.signals, sizeof all);
 	return section;
 }
 
 static inline void arena_section_end(struct arena_section section)
 {
-	if (section.kept)
+	if (arena_handlers.keep)
 		arena_handlers.let();
 	else
 		arena_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &section.signals, 0, sizeof section.signals);

@@ -215,6 +215,7 @@ void nn_fork_child(void)
 	lease_fork_child();
 	rendezvous_fork_child();
 	bells_fork_child();
+	lock_drop(&table_lock, table_interrupted ? LOCK_NESTED : LOCK_TAKEN);
 	epoll_fork_child();
 	stall_fork_child();
 	signals_section_end(fork_section);

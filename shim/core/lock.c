@@ -7,21 +7,30 @@
 #include "shim/core/clock.h"
 #include "shim/core/sys.h"
 
-enum lock_outcome lock_wait(_Atomic uint32_t *lock, uint32_t self)
+#define SPINS 200u
+#define YIELDS 100u
+
+void lock_wait(_Atomic uint32_t *lock, uint32_t self)
 {
 	for (unsigned turn = 1;; turn++) {
 		uint32_t holder = 0;
 		if (atomic_compare_exchange_weak_explicit(lock, &holder, self, memory_order_acquire, memory_order_relaxed))
-			return LOCK_TAKEN;
-		if (turn < 200) {
+			return;
+		if (turn < SPINS) {
 			cpu_relax();
 			continue;
 		}
-		sys_call0(SYS_sched_yield);
+		if (turn < SPINS + YIELDS) {
+			sys_call0(SYS_sched_yield);
+			continue;
+		}
+		/* The holder may be of a lesser priority, which no yield helps. */
+		struct timespec nap = {0, 20000};
+		sys_call2(SYS_nanosleep, &nap, NULL);
 		/* A holder that is merely off its core comes back; one that was killed does not. */
-		if (turn % 256 == 0 && holder && thread_gone(holder) &&
+		if (turn % 32 == 0 && holder && thread_gone(holder) &&
 			atomic_compare_exchange_strong_explicit(lock, &holder, self, memory_order_acquire, memory_order_relaxed))
-			return LOCK_TAKEN;
+			return;
 	}
 }
 
@@ -36,10 +45,10 @@ enum lock_outcome lock_take_in(_Atomic uint32_t *lock, uint32_t self, uintptr_t 
 {
 	enum lock_outcome outcome = lock_take(lock, self);
 	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-	if (outcome == LOCK_NESTED && !*frame)
-		outcome = LOCK_BORROWED;
-	else if (outcome == LOCK_NESTED && here >= *frame && !on_other_stack())
+	if (outcome == LOCK_NESTED && *frame && here >= *frame && !on_other_stack()) {
+		handlers_keep();
 		outcome = LOCK_TAKEN;
+	}
 	if (outcome != LOCK_NESTED)
 		*frame = here;
 	atomic_signal_fence(memory_order_seq_cst);

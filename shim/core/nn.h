@@ -62,9 +62,9 @@ struct nn_front {
 	struct nn_ran (*ran)(void);
 	/* The calling thread is about to sleep for *limit, or no more (NULL): the next handler sets it to 0 before it runs. */
 	void (*sleeps)(struct timespec *limit);
-	/* Between the two, which may nest, no handler runs on the calling thread; what comes meanwhile runs at the end. Unlike
-	 * blocked signals those of the process are not left to other threads. False: it cannot say so. NULL, both: it never can. */
-	bool (*keep_handlers)(void);
+	/* Between the two, which may nest, no handler runs on the calling thread, but those of faults of its own; what comes meanwhile
+	 * runs at the end. Unlike blocked signals those of the process are not left to other threads. NULL, both: not to be had. */
+	void (*keep_handlers)(void);
 	void (*let_handlers)(void);
 };
 

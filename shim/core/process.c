@@ -226,6 +226,7 @@ void process_fork_parent(void)
 
 void process_renew_state(void)
 {
+	lock_drop(&state_lock, state_interrupted ? LOCK_NESTED : LOCK_TAKEN);
 	atomic_store(&state_lock, 0);
 	atomic_store(&finished, 0);
 	know_oneself();

@@ -220,7 +220,7 @@ static long error_or_end(struct nn_stream *stream)
 	return error ? -error : PULL_END;
 }
 
-long stream_pull(struct nn_stream *stream, struct cursor *to, struct wish wish, bool nested)
+long stream_pull(struct nn_stream *stream, struct cursor *to, struct wish wish)
 {
 	long total = 0;
 	bool ended = false;
@@ -239,7 +239,7 @@ long stream_pull(struct nn_stream *stream, struct cursor *to, struct wish wish, 
 		}
 		if (got < PULL_END)
 			return total ? total : got;
-		if (!nested && entered++ < 2 * END_SEGMENTS && rx_advance(stream))
+		if (entered++ < 2 * END_SEGMENTS && rx_advance(stream))
 			continue;
 		if (stream->rx_spoiled)
 			continue;

@@ -13,8 +13,7 @@ struct wish {
 	bool discard; /* MSG_TRUNC: do not copy them */
 };
 
-/* Whatever is there without waiting, across segments. Under rx_lock; `nested`: by a signal handler that interrupted the holder,
- * which must not move the direction. */
-long stream_pull(struct nn_stream *stream, struct cursor *to, struct wish wish, bool nested);
+/* Whatever is there without waiting, across segments. Under rx_lock. */
+long stream_pull(struct nn_stream *stream, struct cursor *to, struct wish wish);
 
 #endif

@@ -107,7 +107,8 @@ static long receive(struct nn_stream *stream, const struct iovec *iov, int count
 			got = 0;
 			over = (peer_tx_flags(stream) & END_FIN) || atomic_load(&stream->kernel_hup) || stream_shut_rx(stream);
 		}
-		long outcome = stream_pull(stream, &to, wish, lock == LOCK_NESTED);
+		/* After a fault in a call that reads, what is there is that one's. */
+		long outcome = lock == LOCK_NESTED ? stream_nonblocking(stream, flags) ? -EAGAIN : -EINTR : stream_pull(stream, &to, wish);
 		rx_unlock(stream, lock);
 		if (outcome > 0)
 			got += (size_t)outcome;

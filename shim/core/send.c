@@ -34,35 +34,6 @@ static uint64_t room(struct nn_stream *stream, uint64_t tail, uint64_t wanted)
 	return used < size ? size - used : 0;
 }
 
-/*
- * What a signal handler sends while it interrupts this thread's copy. Its bytes come after ours, as the kernel, which runs no handler in
- * the middle of a call, would have it: they wait here until we have published.
- */
-struct nested {
-	struct nested *next;
-	size_t count;
-	uint8_t bytes[];
-};
-
-static size_t nested_write(struct nn_stream *stream, struct cursor *from)
-{
-	uint64_t tail = atomic_load(&stream->own->tail) + stream->tx_copying + stream->tx_nested_bytes;
-	uint64_t count = room(stream, tail, from->left);
-	if (count > from->left)
-		count = from->left;
-	struct nested *nested = count ? process_memory(sizeof *nested + count) : NULL;
-	if (!nested)
-		return 0;
-	nested->count = count;
-	cursor_gather(from, nested->bytes, count);
-	/* Another handler may interrupt this one, but is done when we go on. */
-	stream->tx_nested_bytes += count;
-	nested->next = atomic_load(&stream->tx_nested);
-	while (!atomic_compare_exchange_weak(&stream->tx_nested, &nested->next, nested))
-		;
-	return count;
-}
-
 /* Copies `count` bytes behind the tail and publishes them. There is room. */
 static void put(struct nn_stream *stream, struct cursor *from, uint64_t count)
 {
@@ -77,28 +48,7 @@ static void put(struct nn_stream *stream, struct cursor *from, uint64_t count)
 	atomic_store(&stream->own->tail, tail + count); /* P1 in waiter.h; pairs with rx_news and ring_read */
 }
 
-static void put_nested(struct nn_stream *stream)
-{
-	struct nested *newest, *oldest = NULL;
-	for (newest = atomic_exchange(&stream->tx_nested, NULL); newest;) {
-		struct nested *next = newest->next;
-		newest->next = oldest;
-		oldest = newest;
-		newest = next;
-	}
-	while (oldest) {
-		struct nested *next = oldest->next;
-		struct iovec piece = {oldest->bytes, oldest->count};
-		struct cursor from = cursor_begin(&piece, 1);
-		put(stream, &from, oldest->count);
-		stream->tx_nested_bytes -= oldest->count;
-		sys_call2(SYS_munmap, oldest, sizeof *oldest + oldest->count);
-		oldest = next;
-	}
-}
-
-/* Copies and publishes what fits; 0 when full. Under tx_lock, on the ring. Half a ring at a time, so that the reader begins while we go on,
- * and handlers find room. */
+/* Copies and publishes what fits; 0 when full. Under tx_lock, on the ring. Half a ring at a time, so that the reader begins while we go on. */
 static size_t ring_write(struct nn_stream *stream, struct cursor *from)
 {
 	size_t total = 0;
@@ -111,16 +61,8 @@ static size_t ring_write(struct nn_stream *stream, struct cursor *from)
 			count = most;
 		if (!count)
 			break;
-		stream->tx_copying = count;
-		atomic_signal_fence(memory_order_seq_cst);
 		put(stream, from, count);
 		total += count;
-		do {
-			while (atomic_load_explicit(&stream->tx_nested, memory_order_relaxed))
-				put_nested(stream);
-			stream->tx_copying = 0;
-			atomic_signal_fence(memory_order_seq_cst);
-		} while (atomic_load_explicit(&stream->tx_nested, memory_order_relaxed));
 	}
 	return total;
 }
@@ -188,11 +130,7 @@ static enum ring_outcome ring_send(struct nn_stream *stream, struct cursor *from
 			tx_unlock(stream, lock);
 			return *sent ? RING_DONE : RING_LEFT; /* shut down: EPIPE and SIGPIPE are the kernel's to give */
 		}
-		if (lock == LOCK_NESTED) {
-			/* Where the call that we interrupt is not copying, but moving the stream, nothing can be sent before it goes on. */
-			size_t nested = stream->tx_copying ? nested_write(stream, from) : 0;
-			COUNT(stream->shown->tx.ring_bytes, nested);
-			*sent += nested;
+		if (lock == LOCK_NESTED) { /* after a fault in a call that sends: nothing can be sent before that goes on */
 			if (!*sent)
 				*error = stream_nonblocking(stream, flags) ? -EAGAIN : -EINTR;
 			return RING_DONE;
@@ -311,7 +249,7 @@ long tx_wait_raw(struct nn_stream *stream, int flags)
 		if (stream_nonblocking(stream, flags))
 			return -EAGAIN;
 		if (lock == LOCK_NESTED)
-			return -EINTR; /* what we interrupt is moving it */
+			return -EINTR;
 		long outcome = stream_wait_tx(stream, &call);
 		if (outcome < 0)
 			return outcome;

@@ -172,15 +172,17 @@ static void set_mask(uint64_t blocked)
 struct signals_section signals_section_begin(void)
 {
 	const uint64_t all = ~0ull;
-	struct signals_section section = {0, nn_front.keep_handlers && nn_front.keep_handlers()};
-	if (!section.kept)
+	struct signals_section section = {0};
+	if (nn_front.keep_handlers)
+		nn_front.keep_handlers();
+	else
 		sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &section.mask, KERNEL_SIGSET);
 	return section;
 }
 
 void signals_section_end(struct signals_section section)
 {
-	if (section.kept)
+	if (nn_front.keep_handlers)
 		nn_front.let_handlers();
 	else
 		set_mask(section.mask);

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "shim/core/process.h"
+
 #include "shim/core/nn.h"
 
 /* Sets of caught signals; signal n is bit n - 1. Those of libc's own, 32 and 33, are in neither. */
@@ -56,11 +58,22 @@ static inline bool signals_end_poll(struct nn_ran came)
 	return came.restarting | came.interrupting;
 }
 
-/* A stretch of this thread's work that no handler may interrupt, as it could wait for what the thread holds. Where the front end
- * cannot keep handlers from it (nn_front.keep_handlers), signals are blocked. */
+/* Between the two, which may nest, no handler runs on this thread, where the front end sees to that. */
+static inline void handlers_keep(void)
+{
+	if (nn_front.keep_handlers)
+		nn_front.keep_handlers();
+}
+
+static inline void handlers_let(void)
+{
+	if (nn_front.let_handlers)
+		nn_front.let_handlers();
+}
+
+/* The same, and where it does not, signals are blocked. */
 struct signals_section {
 	uint64_t mask; /* before, when they are blocked */
-	bool kept;
 };
 
 struct signals_section signals_section_begin(void);

@@ -99,9 +99,6 @@ struct nn_stream {
 	bool tx_replaying;        /* = own->replaying, when last looked */
 	uint8_t tx_replay_reason;  /* why the ring is left */
 	uintptr_t tx_frame;        /* see lock_take_in */
-	uint64_t tx_copying;       /* bytes that are being copied behind the tail, 0: none (send.c) ... */
-	uint64_t tx_nested_bytes;  /* ... and those that handlers sent meanwhile */
-	struct nested *_Atomic tx_nested;
 	_Atomic uint32_t tx_full;  /* the last send found no room */
 	uint64_t stall_at, stall_head; /* see stall.h: since when the peer has read nothing, in ns, 0 not known; its head then */
 	uint64_t stalled_at;           /* tail at the last stall */

@@ -259,11 +259,9 @@ bool rx_drop_skipped(struct nn_stream *stream)
 	char nothing;
 	for (uint64_t left; (left = atomic_load(&stream->own->skip));) {
 		uint64_t piece = left < 1u << 20 ? left : 1u << 20;
-		struct signals_section section = signals_section_begin(); /* what is dropped is counted, whatever a handler does */
 		long dropped = sys_call6(SYS_recvfrom, stream->fd, &nothing, piece, MSG_TRUNC | MSG_DONTWAIT, NULL, NULL);
 		if (dropped > 0)
 			atomic_store(&stream->own->skip, left - (uint64_t)dropped);
-		signals_section_end(section);
 		if (dropped == -EAGAIN || dropped == -EINTR)
 			return false;
 		if (dropped <= 0) {

@@ -114,7 +114,6 @@ void tx_try_up(struct nn_stream *stream)
 	if (!may_go_up(stream))
 		return;
 	enum lock_outcome lock = tx_lock(stream);
-	struct signals_section section = signals_section_begin(); /* a handler's jump would leave it half-way, here and below */
 	uint32_t none = 0;
 	if (lock == LOCK_TAKEN && !tx_taken(stream) && !stall_rests(stream) && peer_has_entered(stream) &&
 		atomic_compare_exchange_strong(&stream->raw_tx, &none, STREAM_TAKEN)) {
@@ -146,7 +145,6 @@ void tx_try_up(struct nn_stream *stream)
 			}
 		}
 	}
-	signals_section_end(section);
 	tx_unlock(stream, lock);
 }
 
@@ -163,12 +161,10 @@ bool tx_grow(struct nn_stream *stream, uint64_t left)
 	uint64_t offset = arena_ring_alloc(stream->pair->arena, bytes);
 	if (!offset)
 		return false;
-	struct signals_section section = signals_section_begin();
 	stream->tx_old_offset = stream->tx_offset;
 	stream->tx_old_mask = stream->tx_mask;
 	use_ring(stream, offset, bytes);
 	publish(stream, atomic_load_explicit(&stream->own->tail, memory_order_relaxed), ring_where(offset, bytes));
-	signals_section_end(section);
 	return true;
 }
 
@@ -208,7 +204,6 @@ void tx_down(struct nn_stream *stream, enum nn_reason reason, enum down how)
 		return;
 	if (how == DOWN_IF_EASY && (!peer_has_entered(stream) || stream->tx_old_offset))
 		return; /* a change for pleasure waits until the peer has followed the last one */
-	struct signals_section section = signals_section_begin();
 	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
 	leave_ring(stream, reason, how == DOWN_FOR_GOOD, tail);
 	atomic_store(&stream->own->replaying, 0); /* of one who died before he had published it */
@@ -217,13 +212,11 @@ void tx_down(struct nn_stream *stream, enum nn_reason reason, enum down how)
 	epoll_stream_moved(stream);
 	stream_tell(stream);
 	waiters_ring_own(stream->pair, stream->own);
-	signals_section_end(section);
 }
 
 /* Leaves the ring and sends again what it holds from there on: what lies before tx_start is in the old ring. */
 static void replay_from(struct nn_stream *stream, uint64_t from, enum nn_reason reason, bool for_good)
 {
-	struct signals_section section = signals_section_begin();
 	stream->tx_replay_from = from;
 	stream->tx_replay_final = for_good;
 	stream->tx_replay_split = stream->tx_start;
@@ -239,7 +232,6 @@ static void replay_from(struct nn_stream *stream, uint64_t from, enum nn_reason 
 		epoll_stream_moved(stream); /* the kernel tells when there is room for more */
 		waiters_ring_own(stream->pair, stream->own);
 	}
-	signals_section_end(section);
 }
 
 /* Where what is unread in rings begins, not before `asked`. False: a lie, or not to be had any more. */
@@ -280,7 +272,6 @@ void tx_serve_outside(struct nn_stream *stream)
 bool tx_replay_more(struct nn_stream *stream)
 {
 	struct end_block *own = stream->own;
-	struct signals_section section = signals_section_begin();
 	uint64_t end = atomic_load_explicit(&own->tail, memory_order_relaxed);
 	/* Who has closed has read all of it, or has said that he has not. */
 	for (uint64_t next; (next = atomic_load(&own->replay)) < end && !(peer_tx_flags(stream) & END_CLOSED);) {
@@ -293,7 +284,6 @@ bool tx_replay_more(struct nn_stream *stream)
 			count = mask + 1 - at;
 		long sent = sys_call6(SYS_sendto, stream->fd, ring + at, count, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 		if (sent == -EAGAIN || sent == -EINTR) {
-			signals_section_end(section);
 			return false;
 		}
 		if (sent < 0) { /* broken: the next call tells the application */
@@ -309,7 +299,6 @@ bool tx_replay_more(struct nn_stream *stream)
 	epoll_stream_moved(stream);
 	stream_tell(stream);
 	waiters_ring_own(stream->pair, own);
-	signals_section_end(section);
 	return true;
 }
 

@@ -99,7 +99,7 @@ struct nn_ran signals_of_thread(void);
 void signals_sleeps(struct timespec *limit);
 
 /* No handler runs on this thread in between. */
-bool signals_keep(void);
+void signals_keep(void);
 void signals_let(void);
 
 /* The program has made the system call rt_sigaction itself: it changed a handler, or has the old one in *old (or NULL). */

@@ -4,13 +4,15 @@
  *
  * The kernel is given a function of ours in place of the program's. It counts, on its thread, and goes on to the program's:
  * so the core knows when a handler has run while a call looked at memory, and ends the call as the kernel would have
- * (shim/core/signals.h). Flags, mask and arguments are the program's; the program's function is what is answered when it
- * asks. A handler that comes by a way that we do not see stays in the kernel as it is, and the core makes do without counts.
+ * (shim/core/signals.h). Flags (but SA_SIGINFO, without which the kernel tells nothing of a signal), mask and arguments are the program's;
+ * what the program has set is what is answered when it asks. A handler that comes by a way that we do not see stays in the kernel as it is, and the core makes do without counts.
  *
  * The core has stretches that no handler may interrupt. Signals are not blocked in them, because the kernel would give those of the
  * process to other threads, and the program's main thread might never learn of them. Instead our function, when it finds the
  * thread in such a stretch, sends the signal to the thread once more and blocks all of them, in the context to which it
- * returns; the end of the stretch lets them in. A fault is no such signal: it is the stretch's own.
+ * returns; the end of the stretch lets them in. Only where there are handlers that are not behind our function signals are blocked.
+ * A fault is no such signal: it is the stretch's own, as of the program's memory that is copied. Its handler runs at once, and outside of the
+ * stretch, as it may never return to it.
  *
  * handlers[] changes before the kernel's entry does: one that finds ours finds a function to call. Two threads, or a handler in
  * the middle of its own change, must not mix what they write there: so changes are made one at a time, with signals blocked.
@@ -40,6 +42,7 @@ struct kernel_action {
 static struct {
 	_Atomic(handler_t) handler;
 	_Atomic bool restarts;
+	_Atomic bool informed; /* the program's own action has SA_SIGINFO */
 	struct kernel_action once; /* with SA_RESETHAND: what the kernel has until it runs */
 } handlers[LAST + 1];
 
@@ -60,19 +63,28 @@ void signals_sleeps(struct timespec *limit)
 
 /* ---- stretches without handlers ------------------------------------------------------------------------------------------- */
 
+#define BIT(number) (1ull << ((number)-1))
+#define FAULTS (BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) | BIT(SIGFPE) | BIT(SIGTRAP) | BIT(SIGSYS))
+
 static __thread struct {
 	uint32_t depth;
-	bool blocked;  /* signals are, as one has come; */
+	bool blocked;  /* signals are, as one has come, or could come unseen; */
 	uint64_t mask; /* before it was */
 } stretch __attribute__((tls_model("initial-exec")));
 
-bool signals_keep(void)
+static void block_unseen(void)
 {
-	if (!nn_fds || signals_caught().silent)
-		return false;
+	const uint64_t all = ~FAULTS;
+	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &stretch.mask, KERNEL_SIGSET);
+	stretch.blocked = true;
+}
+
+void signals_keep(void)
+{
+	if (!stretch.depth && __builtin_expect(signals_caught().silent & ~FAULTS, 0))
+		block_unseen();
 	stretch.depth++;
 	atomic_signal_fence(memory_order_seq_cst);
-	return true;
 }
 
 void signals_let(void)
@@ -86,13 +98,12 @@ void signals_let(void)
 
 static bool is_fault(int number, const siginfo_t *info)
 {
-	return info->si_code > 0 && (number == SIGSEGV || number == SIGBUS || number == SIGILL || number == SIGFPE ||
-					    number == SIGTRAP || number == SIGSYS);
+	return info->si_code > 0 && (FAULTS & BIT(number));
 }
 
 static void send_again(int number, siginfo_t *info, ucontext_t *context)
 {
-	const uint64_t all = ~0ull;
+	const uint64_t all = ~FAULTS | BIT(number);
 	/* One that interrupts us here has done the same, with our mask as its own; now there are no more, and ours is the outer one. */
 	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, KERNEL_SIGSET);
 	__builtin_memcpy(&stretch.mask, &context->uc_sigmask, sizeof stretch.mask);
@@ -105,10 +116,29 @@ static void send_again(int number, siginfo_t *info, ucontext_t *context)
 		sys_call3(SYS_tgkill, process, thread, number);
 }
 
+/* A fault in a stretch. */
+static void leave_stretch(int number, ucontext_t *context)
+{
+	uint64_t mask = stretch.mask | BIT(number);
+	stretch.depth = 0;
+	if (!stretch.blocked)
+		return;
+	__builtin_memcpy(&context->uc_sigmask, &stretch.mask, sizeof stretch.mask);
+	stretch.blocked = false;
+	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, KERNEL_SIGSET);
+}
+
 void signals_counting(int number, siginfo_t *info, void *context)
 {
-	if (__builtin_expect(stretch.depth, 0) && !is_fault(number, info)) {
-		send_again(number, info, context);
+	uint32_t depth = stretch.depth;
+	if (__builtin_expect(depth, 0)) {
+		if (!is_fault(number, info)) {
+			send_again(number, info, context);
+			return;
+		}
+		leave_stretch(number, context);
+		atomic_load_explicit(&handlers[number].handler, memory_order_relaxed)(number, info, context);
+		stretch.depth = depth;
 		return;
 	}
 	if (atomic_load_explicit(&handlers[number].restarts, memory_order_relaxed))
@@ -134,6 +164,7 @@ struct change {
 	int number;       /* 0: none of our business */
 	handler_t before; /* the program's, when the kernel had ours */
 	uint64_t mask;
+	bool informed;    /* then */
 	bool ours;        /* the program's new handler is in handlers[] */
 };
 
@@ -160,6 +191,7 @@ static handler_t begin(struct change *change, int number, handler_t handler)
 	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &change->mask, KERNEL_SIGSET);
 	if (nn_in_vfork_child()) {
 		change->before = atomic_load(&handlers[number].handler);
+		change->informed = atomic_load(&handlers[number].informed);
 		return handler;
 	}
 	const uint32_t pid = (uint32_t)sys_call0(SYS_getpid);
@@ -170,6 +202,7 @@ static handler_t begin(struct change *change, int number, handler_t handler)
 		}
 	inside = true;
 	change->before = atomic_load(&handlers[number].handler);
+	change->informed = atomic_load(&handlers[number].informed);
 	change->ours = is_function(handler) && handler != signals_counting;
 	if (!change->ours)
 		return handler;
@@ -194,6 +227,11 @@ static void end(const struct change *change, bool done)
 		if (!done && change->ours)
 			atomic_store(&handlers[change->number].handler, change->before);
 		else if (sys_call4(SYS_rt_sigaction, change->number, NULL, &now, KERNEL_SIGSET) == 0) {
+			if (change->ours) {
+				atomic_store(&handlers[change->number].informed, now.flags & SA_SIGINFO);
+				now.flags |= SA_SIGINFO;
+				sys_call4(SYS_rt_sigaction, change->number, &now, NULL, KERNEL_SIGSET);
+			}
 			atomic_store(&handlers[change->number].restarts, now.flags & SA_RESTART);
 			handlers[change->number].once = now;
 		}
@@ -204,12 +242,14 @@ static void end(const struct change *change, bool done)
 	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &change->mask, NULL, KERNEL_SIGSET);
 }
 
-/* The kernel's struct begins with the handler. */
 void signals_asked(int number, bool changed, void *old)
 {
-	handler_t *handler = old;
-	if (handler && *handler == signals_counting)
-		*handler = atomic_load(&handlers[number].handler);
+	struct kernel_action *action = old;
+	if (action && action->handler == signals_counting) {
+		action->handler = atomic_load(&handlers[number].handler);
+		if (!atomic_load(&handlers[number].informed))
+			action->flags &= ~(unsigned long)SA_SIGINFO;
+	}
 	if (changed)
 		nn_signals_changed();
 }
@@ -230,6 +270,8 @@ EXPORT int sigaction(int number, const struct sigaction *action, struct sigactio
 	int result = real.sigaction(number, action ? &ours : NULL, old ? &before : NULL);
 	end(&change, result == 0 && action);
 	if (result == 0 && old) {
+		if (change.number && before.sa_sigaction == signals_counting && !change.informed)
+			before.sa_flags &= ~SA_SIGINFO;
 		before.sa_sigaction = had(&change, before.sa_sigaction);
 		*old = before;
 	}

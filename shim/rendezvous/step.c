@@ -29,7 +29,7 @@ static void leave(void)
 	diag_close();
 	do {
 		seek_reap();
-		atomic_store(&lock, 0);
+		lock_drop(&lock, LOCK_TAKEN);
 		/* Pairs with rendezvous_abandon, which pushes first and tries the lock then: one of us sees the other. */
 	} while (seek_gone_pending() && enter());
 }
@@ -146,5 +146,6 @@ void rendezvous_fork_child(void)
 	mailbox_forget();
 	seeks_forked();
 	pairs_forked();
+	lock_drop(&lock, interrupted ? LOCK_NESTED : LOCK_TAKEN);
 	atomic_store(&lock, 0);
 }

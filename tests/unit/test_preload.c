@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -747,6 +748,21 @@ static void handlers_are_counted(void **state)
 	assert_int_equal(front.ran().interrupting, began.interrupting + 2);
 	assert_ptr_equal(signal(SIGUSR1, on_signal), SIG_DFL); /* as the first run leaves it there */
 
+	/* What the program did not ask for it does not see. */
+	for (int siginfo = 0; siginfo <= SA_SIGINFO; siginfo += SA_SIGINFO) {
+		action = (struct sigaction){.sa_sigaction = on_signal_too, .sa_flags = siginfo | SA_NODEFER};
+		assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+		siginterrupt(SIGUSR1, 0);
+#pragma GCC diagnostic pop
+		assert_int_equal(sigaction(SIGUSR1, NULL, &old), 0);
+		assert_int_equal(old.sa_flags & ~0x04000000, siginfo | SA_NODEFER | SA_RESTART); /* without SA_RESTORER */
+		assert_int_equal(syscall(SYS_rt_sigaction, SIGUSR1, NULL, &kernel, 8), 0);
+		assert_int_equal(kernel.flags & SA_SIGINFO, siginfo);
+	}
+	assert_ptr_equal(signal(SIGUSR1, on_signal), on_signal_too);
+
 	/* One that fails changes nothing. */
 	assert_ptr_equal(signal(SIGKILL, on_signal), SIG_ERR);
 	assert_int_equal(errno, EINVAL);
@@ -792,8 +808,8 @@ static void handlers_wait(void **state)
 	assert_int_equal(sigaction(SIGUSR2, &action, NULL), 0);
 	got_number = 0;
 	got_info.si_value.sival_int = 0;
-	assert_true(front.keep_handlers());
-	assert_true(front.keep_handlers());
+	front.keep_handlers();
+	front.keep_handlers();
 	assert_int_equal(sigqueue(getpid(), SIGUSR1, (union sigval){.sival_int = 42}), 0);
 	assert_int_equal(kill(getpid(), SIGUSR2), 0);
 	front.let_handlers();
@@ -806,14 +822,90 @@ static void handlers_wait(void **state)
 	assert_true(sigisemptyset(&mask));
 	assert_ptr_equal(signal(SIGUSR2, SIG_DFL), SIG_DFL); /* it has run, once */
 
-	assert_true(front.keep_handlers());
+	front.keep_handlers();
 	got_number = 0;
 	raise(SIGUSR1);
 	front.let_handlers();
 	assert_int_equal(got_number, SIGUSR1);
-	silent = 1; /* handlers that nobody counts: signals must be blocked */
-	assert_false(front.keep_handlers());
+	silent = 1; /* handlers that nobody counts: signals are blocked, */
+	front.keep_handlers();
+	got_number = 0;
+	raise(SIGUSR1);
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	assert_true(sigismember(&mask, SIGUSR1));
+	assert_false(sigismember(&mask, SIGSEGV));
+	front.keep_handlers();
+	front.let_handlers();
+	assert_int_equal(got_number, 0);
+	front.let_handlers();
+	assert_int_equal(got_number, SIGUSR1);
+	silent = 1ull << (SIGSEGV - 1); /* but for faults */
+	front.keep_handlers();
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	assert_true(sigisemptyset(&mask));
+	front.let_handlers();
 	silent = 0;
+	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), on_signal_too);
+}
+
+static sigjmp_buf after_fault;
+static volatile sig_atomic_t leave_by_jump;
+static void *faulty;
+
+static void on_fault(int number)
+{
+	(void)number;
+	raise(SIGUSR1); /* runs at once: who knows whether the stretch goes on */
+	mprotect(faulty, 1, PROT_READ | PROT_WRITE);
+	if (leave_by_jump)
+		siglongjmp(after_fault, 1);
+}
+
+/* A copy of the program's memory may meet a fault. Its handler is no part of the stretch, and may never return to it. */
+static void faults_in_a_stretch(void **state)
+{
+	struct sigaction action = {.sa_sigaction = on_signal_too, .sa_flags = SA_SIGINFO};
+	sigset_t mask;
+	(void)state;
+	needs_own_signals();
+	faulty = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+	action = (struct sigaction){.sa_handler = on_fault};
+	assert_int_equal(sigaction(SIGSEGV, &action, NULL), 0);
+	for (int held = 0; held < 2; held++) { /* with a signal that has come before, and without */
+		leave_by_jump = 0;
+		got_number = 0;
+		front.keep_handlers();
+		if (held)
+			raise(SIGUSR1);
+		assert_int_equal(got_number, 0);
+		mprotect(faulty, 1, PROT_NONE);
+		*(volatile char *)faulty = 1;
+		assert_int_equal(got_number, SIGUSR1);
+		got_number = 0;
+		raise(SIGUSR1);
+		assert_int_equal(got_number, 0); /* again in the stretch */
+		front.let_handlers();
+		assert_int_equal(got_number, SIGUSR1);
+
+		leave_by_jump = 1;
+		front.keep_handlers();
+		if (held)
+			raise(SIGUSR1);
+		mprotect(faulty, 1, PROT_NONE);
+		if (!sigsetjmp(after_fault, 0))
+			*(volatile char *)faulty = 1;
+		got_number = 0;
+		raise(SIGUSR1);
+		assert_int_equal(got_number, SIGUSR1); /* not any more */
+		pthread_sigmask(SIG_SETMASK, NULL, &mask);
+		assert_false(sigismember(&mask, SIGUSR1));
+		sigemptyset(&mask);
+		sigaddset(&mask, SIGSEGV); /* left by a jump that restores no mask */
+		pthread_sigmask(SIG_UNBLOCK, &mask, NULL);
+	}
+	munmap(faulty, 4096);
+	signal(SIGSEGV, SIG_DFL);
 	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), on_signal_too);
 }
 
@@ -1056,6 +1148,7 @@ int main(void)
 		TEST(handlers),
 		TEST(handlers_are_counted),
 		TEST(handlers_wait),
+		TEST(faults_in_a_stretch),
 		TEST(rights),
 		TEST(every_fork_once),
 		TEST(failed_fork),
