@@ -253,6 +253,17 @@ void nn_appeared(int fd)
 	}
 }
 
+void nn_dissolved(int fd)
+{
+	struct nn_stream *stream = stream_get(fd);
+	if (!stream)
+		return;
+	bool alone = atomic_load(&stream->fds) == 1 && !atomic_load(&stream->regs) && !stream_is_shared(stream);
+	if (alone)
+		nn_appeared(fd); /* as if it were another socket */
+	stream_put(stream);
+}
+
 void nn_duplicated(int old, int fd)
 {
 	if (nn_in_vfork_child())

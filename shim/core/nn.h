@@ -126,6 +126,7 @@ void nn_made_socket(int fd, int domain, int type, int protocol, uint32_t forks);
 void nn_listening(int fd);                   /* after listen() succeeded */
 void nn_accepted(int listener, int fd, uint32_t forks); /* after accept() returned fd */
 void nn_connecting(int fd, const struct sockaddr *address, socklen_t length); /* before connect() */
+void nn_dissolved(int fd);                   /* after a connect() to AF_UNSPEC that succeeded */
 void nn_connected(int fd, long outcome);     /* after connect(): 0 or -errno (EINPROGRESS counts as begun) */
 
 /* Has there been a connection in this process, or the one that it was forked from? */

@@ -56,7 +56,10 @@ EXPORT int connect(int fd, __CONST_SOCKADDR_ARG address, socklen_t length)
 	pthread_cleanup_push(connect_cancelled, &fd);
 	result = real.connect(fd, address, length);
 	pthread_cleanup_pop(0);
-	nn_connected(fd, result < 0 ? -errno : 0);
+	if (result == 0 && address.__sockaddr__->sa_family == AF_UNSPEC)
+		nn_dissolved(fd);
+	else
+		nn_connected(fd, result < 0 ? -errno : 0);
 	leave_to_stdio(fd);
 	return result;
 }

@@ -80,6 +80,21 @@ static void op_connect(struct call *call)
 	say_result(call, result);
 }
 
+/* reconnect FD ADDRESS PORT: with a socket that is there */
+static void op_reconnect(struct call *call)
+{
+	struct sockaddr_storage address;
+	socklen_t length = parse_address(arg(call, 2, "127.0.0.1"), arg_number(call, 3, 0), &address);
+	say_result(call, connect(arg_fd(call, 1), (struct sockaddr *)&address, length));
+}
+
+/* dissolve FD */
+static void op_dissolve(struct call *call)
+{
+	struct sockaddr nothing = {.sa_family = AF_UNSPEC};
+	say_result(call, connect(arg_fd(call, 1), &nothing, sizeof nothing));
+}
+
 /* accept LISTENER NAME [nonblock] */
 static void op_accept(struct call *call)
 {
@@ -207,7 +222,7 @@ static void op_stat(struct call *call)
 		say(call, " %s flags %x", S_ISSOCK(st.st_mode) ? "socket" : "other", fcntl(arg_fd(call, 1), F_GETFL));
 }
 
-const struct op ops_life[] = {{"listen", op_listen}, {"connect", op_connect}, {"accept", op_accept},
+const struct op ops_life[] = {{"listen", op_listen}, {"connect", op_connect}, {"reconnect", op_reconnect}, {"dissolve", op_dissolve}, {"accept", op_accept},
 	{"names", op_names}, {"shutdown", op_shutdown}, {"rawshutdown", op_rawshutdown}, {"close", op_close}, {"sysclose", op_sysclose},
 	{"closerange", op_closerange}, {"dup", op_dup}, {"dup2", op_dup2}, {"getfd", op_getfd}, {"dupfd", op_dupfd}, {"open", op_open},
 	{"nonblock", op_nonblock}, {"stat", op_stat}, {NULL, NULL}};

@@ -7,6 +7,7 @@
     strict                      outcomes that random switches may change: not played with CHAOS
     with NAME=VALUE...          what the shim finds in its environment
     pair A:c B:s [ADDRESS]      B listens, A connects c, B accepts s
+    again A:c B:s [ADDRESS]     the same with the socket that A has
     warm A:c B:s [ROUNDS]       bytes to and fro, so that both directions are switched
     ACTOR OP ARGUMENT...        one operation (ops_*.c); the step ends when it has returned
     ACTOR OP ARGUMENT... &      it must block: the outcome tells whether it did. Collect with `ACTOR ?`
@@ -114,6 +115,8 @@ class Program:
         words = line.split()
         if words[0] == "pair":
             self.pair(words[1:])
+        elif words[0] == "again":
+            self.again(words[1:])
         elif words[0] == "warm":
             self.warm(words[1:])
         elif words[0] == "sleep":
@@ -173,12 +176,15 @@ class Program:
         self.notes.append(Note(f"{actor} {shown or text}", index))
         return index
 
-    def pair(self, words):
+    def again(self, words):
+        self.pair(words, "reconnect")
+
+    def pair(self, words, connect="connect"):
         (actor, name), (other, accepted) = words[0].split(":"), words[1].split(":")
         address = words[2] if len(words) > 2 else "127.0.0.1"
         wildcard = address if ":" not in address or "." not in address else "::"
         port = self.ask(other, f"listen tmp {wildcard}")
-        self.ask(actor, f"connect {name} {address} {{{port}}}", f"connect {name} {address} PORT")
+        self.ask(actor, f"{connect} {name} {address} {{{port}}}", f"{connect} {name} {address} PORT")
         self.ask(other, f"accept tmp {accepted}")
         self.ask(other, "close tmp")
 

@@ -18,7 +18,7 @@ def tidy(lines):
         for number, line in enumerate(lines):
             words = line.split()
             actor = words[0]
-            if words[0] in ("pair", "warm", "sleep", "kill"):
+            if words[0] in ("pair", "again", "warm", "sleep", "kill"):
                 continue
             if words[0] == "gone":
                 for a in [a for a in open_steps if a[0] == words[1]]:

@@ -189,6 +189,11 @@ void nn_connecting(int fd, const struct sockaddr *address, socklen_t length)
 	(void)fd, (void)address, (void)length;
 }
 
+void nn_dissolved(int fd)
+{
+	(void)fd;
+}
+
 void nn_connected(int fd, long outcome)
 {
 	(void)fd, (void)outcome;
