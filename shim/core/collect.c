@@ -6,6 +6,7 @@
 #include "shim/core/error.h"
 #include "shim/core/process.h"
 #include "shim/core/readiness.h"
+#include "shim/core/switch.h"
 #include "shim/core/sys.h"
 
 /* What the kernel says of a stream's TCP connection, for the directions that are on TCP or have ended. */
@@ -275,9 +276,13 @@ int set_sift(struct nn_set *set, struct epoll_event *events, int count, bool *ou
 		atomic_fetch_or(&stream->kernel_news, what);
 		if (what & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 			stream_look(stream, what);
-		/* An edge for the application, unless memory had told it already. */
-		if (!stream->rx_ring && (what & EPOLLIN))
+		/* An edge for the application. Of what is behind a ring, when that is left. */
+		if (__atomic_load_n(&stream->rx_ring, __ATOMIC_RELAXED))
+			atomic_fetch_or(&stream->behind_ring, what & (EPOLLIN | EPOLLRDHUP));
+		else if (what & EPOLLIN)
 			atomic_fetch_add(&stream->kernel_in, 1);
+		if (!__atomic_load_n(&stream->rx_ring, __ATOMIC_SEQ_CST))
+			rx_ring_left(stream); /* by another thread, just now */
 		if (what & EPOLLPRI)
 			atomic_fetch_add(&stream->kernel_end, 1);
 		if (!tx_taken(stream) && (what & EPOLLOUT) && !atomic_exchange(&stream->expect_out, 0))

@@ -121,6 +121,7 @@ struct nn_stream {
 	/* What the kernel last told an epoll set about the TCP connection; see epoll.h. */
 	_Atomic uint32_t kernel_news;                         /* bits */
 	_Atomic uint32_t kernel_in, kernel_out, kernel_end; /* edges: bytes, room, an end or an error */
+	_Atomic uint32_t behind_ring; /* what the kernel told while bytes came by a ring: edges once that is left */
 	_Atomic uint32_t expect_out; /* the kernel is about to report room only because its item was changed */
 	_Atomic uint32_t left; /* the peer knows that we closed */
 	bool shared_at_close;  /* other processes held the socket when we closed it */

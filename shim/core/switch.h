@@ -82,6 +82,9 @@ void rx_spoil(struct nn_stream *stream);
 /* Another process may have moved the direction since: takes over what the end blocks say. */
 void rx_reload(struct nn_stream *stream);
 
+/* After rx_ring has become NULL: what the kernel has told meanwhile makes edges now. Needs no lock. */
+void rx_ring_left(struct nn_stream *stream);
+
 /* Everything that comes will come by TCP: calls are raw again. */
 void rx_be_raw(struct nn_stream *stream, enum nn_reason reason);
 

@@ -87,6 +87,16 @@ uint64_t rx_segment_end(const struct nn_stream *stream)
 	return peer_holds(stream) ? start : UINT64_MAX;
 }
 
+void rx_ring_left(struct nn_stream *stream)
+{
+	uint32_t what = atomic_exchange(&stream->behind_ring, 0);
+	if (what & EPOLLIN)
+		atomic_fetch_add(&stream->kernel_in, 1);
+	/* Else stream_look has counted it. */
+	if ((what & EPOLLRDHUP) && (peer_tx_flags(stream) & END_FIN))
+		atomic_fetch_add(&stream->kernel_end, 1);
+}
+
 void rx_spoil(struct nn_stream *stream)
 {
 	if (stream->rx_spoiled)
@@ -164,6 +174,8 @@ bool rx_advance(struct nn_stream *stream)
 	stream->rx_epoch = next;
 	atomic_store(&stream->own->acked, next); /* pairs with peer_has_entered */
 	bool is_up = stream->rx_ring;
+	if (was_up && !is_up)
+		rx_ring_left(stream);
 	if (was_up != is_up) {
 		atomic_store_explicit(&stream->shown->rx.up, is_up, memory_order_relaxed);
 		rx_reason(stream, is_up ? NN_REASON_NONE : NN_REASON_PEER);
@@ -205,6 +217,8 @@ void rx_reload(struct nn_stream *stream)
 		stream->rx_ring = (const uint8_t *)stream->pair->peer + offset;
 		stream->rx_mask = (1ull << log2) - 1;
 	}
+	if (!stream->rx_ring)
+		rx_ring_left(stream);
 }
 
 /* How long a call that must have the stream on TCP waits for the peer. */

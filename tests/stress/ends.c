@@ -168,6 +168,31 @@ void end_init(struct end *end, int fd, bool client, uint64_t seed)
 	}
 }
 
+enum { WARM = 'w', WARM_ENOUGH = 'h' };
+
+bool client_warms(int fd, unsigned rounds)
+{
+	char byte = WARM;
+	while (rounds--)
+		if (send(fd, &byte, 1, MSG_NOSIGNAL) != 1 || recv(fd, &byte, 1, 0) != 1 || byte != WARM)
+			return false;
+	byte = WARM_ENOUGH;
+	return send(fd, &byte, 1, MSG_NOSIGNAL) == 1;
+}
+
+bool server_warms(int fd)
+{
+	char byte;
+	for (;;) {
+		if (recv(fd, &byte, 1, 0) != 1)
+			return false;
+		if (byte == WARM_ENOUGH)
+			return true;
+		if (send(fd, &byte, 1, MSG_NOSIGNAL) != 1)
+			return false;
+	}
+}
+
 static void progressed(struct end *end)
 {
 	__atomic_store_n(&end->progress_ms, now_ms(), __ATOMIC_RELAXED);

@@ -55,6 +55,11 @@ uint64_t now_ms(void);
 /* Prepares a client's end of a new stream (fd connected), or a server's (accepted). */
 void end_init(struct end *end, int fd, bool client, uint64_t seed);
 
+/* Bytes to and fro before the hello, as many as the client likes: on a machine as busy as this one most connections would be over before both
+ * directions are up. False: the peer is gone. */
+bool client_warms(int fd, unsigned rounds);
+bool server_warms(int fd);
+
 /* Carries it to its end in this thread, closes it, and judges. */
 void end_run(struct end *end, enum driver driver);
 

@@ -33,6 +33,7 @@ static uint64_t seed;
 static void *serve_one(void *data)
 {
 	struct end *end = data;
+	server_warms(end->fd); /* what becomes of it the run tells */
 	end_run(end, (enum driver)rng_below(&end->rng, DRIVERS));
 	free(end);
 	return NULL;
@@ -74,6 +75,7 @@ static void server(uint32_t slot, uint64_t rng)
 		if (fd < 0)
 			continue;
 		if (slot == 1) {
+			server_warms(fd);
 			if (write(pipes[rng_below(&rng, 2)][1], &fd, sizeof fd) != sizeof fd)
 				_exit(5);
 			continue;
@@ -109,9 +111,14 @@ static struct end *open_stream(uint64_t *rng, uint32_t thread)
 		usleep(5000);
 		return NULL;
 	}
+	bool warm = client_warms(fd, rng_below(rng, 4) ? (unsigned)rng_below(rng, 40) : 0);
 	if (atomic_load(&shared->generation[to]) != generation) {
 		close(fd);
 		return NULL;
+	}
+	if (!warm) {
+		fprintf(stderr, "stress: a connection ended in its first bytes: %s\n", strerror(errno));
+		atomic_fetch_add(&shared->errors, 1);
 	}
 	struct end *end = malloc(sizeof *end);
 	end_init(end, fd, true, rng_next(rng));
