@@ -244,7 +244,8 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 		if (ready || now_only) {
 			if (!list->others && ready)
 				return ready;
-			long answer = ask_kernel(list, &none, NULL, -1);
+			/* Where nothing is ready, whatever the mask lets in ends the call. */
+			long answer = ask_kernel(list, &none, ready ? NULL : mask, -1);
 			return answer < 0 ? answer : merge(list);
 		}
 		waiter_take(&list->sleep.waiter, nn_self());
@@ -320,8 +321,10 @@ static bool concerns_us(const struct pollfd *fds, nfds_t count)
 		uint32_t entry = fd_entry(fds[i].fd);
 		enum nn_kind kind = (enum nn_kind)(entry >> NN_KIND_SHIFT);
 		streams |= kind == NN_STREAM && !stream_is_kernels(stream_at(entry & ((1u << NN_KIND_SHIFT) - 1)));
-		if (kind == NN_SET)
+		if (kind == NN_SET) {
 			nn_passing(fds[i].fd);
+			streams |= stall_any(); /* of a stream in the set, perhaps */
+		}
 	}
 	return streams;
 }

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "shim/core/process.h"
+#include "shim/core/stall.h"
 #include "shim/core/sys.h"
 
 #define FEW 32u /* lists up to this length live on the stack */
@@ -41,8 +42,10 @@ int nn_select(struct nn_io *io, int count, fd_set *in, fd_set *out, fd_set *exce
 		if (bit_get(in, fd) || bit_get(out, fd) || bit_get(except, fd)) {
 			watched++;
 			streams |= nn_kind_of(fd) == NN_STREAM;
-			if (nn_kind_of(fd) == NN_SET)
+			if (nn_kind_of(fd) == NN_SET) {
 				nn_passing(fd);
+				streams |= stall_any();
+			}
 		}
 	if (!streams)
 		return NN_RAW;

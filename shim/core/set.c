@@ -14,7 +14,15 @@ _Atomic uint32_t table_lock;
 
 static struct nn_reg *regs;
 static struct nn_set *sets;
-static uint32_t next_reg, next_set;
+static uint32_t reg_top, set_top; /* entries from here on were never used */
+
+/* Entries that were given back, oldest first: one is used again only when so many others were given back since, as there may be threads that
+ * still look at it. 1 + index, linked by `next`. */
+#define SETTLED_REGS 1024u
+#define SETTLED_SETS 64u
+static struct freed {
+	uint32_t first, last, count;
+} freed_regs, freed_sets;
 static uint64_t secret; /* upper 40 bits of our keys; guessed by no application */
 
 static bool tables(void)
@@ -61,22 +69,50 @@ bool key_index(uint64_t data, uint32_t *index)
 	return secret && (data & ~0xffffffull) == secret;
 }
 
+static uint32_t *freed_link(uint32_t index, bool set)
+{
+	return set ? &sets[index].next_free : &regs[index].next;
+}
+
+static void give_back(struct freed *freed, uint32_t index)
+{
+	bool set = freed == &freed_sets;
+	*freed_link(index, set) = 0;
+	if (freed->first)
+		*freed_link(freed->last - 1, set) = index + 1;
+	else
+		freed->first = index + 1;
+	freed->last = index + 1;
+	freed->count++;
+}
+
+/* The index of an unused entry; `all`: there is none. */
+static uint32_t take_unused(struct freed *freed, uint32_t settled, uint32_t *top, uint32_t all)
+{
+	if (freed->count <= settled && *top < all)
+		return (*top)++;
+	if (!freed->count)
+		return all;
+	uint32_t index = freed->first - 1;
+	freed->first = *freed_link(index, freed == &freed_sets);
+	freed->count--;
+	return index;
+}
+
 struct nn_reg *reg_new(struct nn_stream *stream, struct nn_set *set, int fd)
 {
-	for (uint32_t i = 0; i < REGS; i++) {
-		struct nn_reg *reg = &regs[next_reg++ % REGS];
-		if (reg->in_use)
-			continue;
-		memset(reg, 0, sizeof *reg);
-		reg->in_use = reg->fresh = true;
-		reg->stream = stream->index;
-		reg->set = set_index(set);
-		reg->fd = fd;
-		reg->next = atomic_load(&stream->regs);
-		atomic_store(&stream->regs, 1 + reg_index(reg));
-		return reg;
-	}
-	return NULL;
+	uint32_t index = take_unused(&freed_regs, SETTLED_REGS, &reg_top, REGS);
+	if (index == REGS)
+		return NULL;
+	struct nn_reg *reg = &regs[index];
+	memset(reg, 0, sizeof *reg);
+	reg->in_use = reg->fresh = true;
+	reg->stream = stream->index;
+	reg->set = set_index(set);
+	reg->fd = fd;
+	reg->next = atomic_load(&stream->regs);
+	atomic_store(&stream->regs, 1 + index);
+	return reg;
 }
 
 /* Out of the set's list of managed ones. Under the set's lock. */
@@ -121,6 +157,7 @@ void reg_free(struct nn_reg *reg)
 			}
 	}
 	reg->in_use = false;
+	give_back(&freed_regs, index);
 }
 
 struct nn_reg *reg_find(const struct nn_stream *stream, const struct nn_set *set, int fd)
@@ -138,24 +175,21 @@ void nn_epoll_created(int epfd)
 	if (nn_confined)
 		return;
 	enum lock_outcome lock = lock_take(&table_lock, nn_self());
-	if (lock == LOCK_TAKEN && tables())
-		for (uint32_t i = 0; i < SETS; i++) {
-			struct nn_set *set = &sets[next_set++ % SETS];
-			if (set->in_use)
-				continue;
-			uint32_t *managed = set->managed; /* kept for reuse */
-			uint32_t room = set->managed_room;
-			memset(set, 0, sizeof *set);
-			set->managed = managed;
-			set->managed_room = room;
-			set->in_use = true;
-			set->epfd = epfd;
-			set->fds = 1;
-			atomic_store(&set->spin_history, ~0u);
-			set->waiter = (struct waiter){.slot = -1};
-			fd_set_entry(epfd, NN_SET, set_index(set));
-			break;
-		}
+	uint32_t index = lock == LOCK_TAKEN && tables() ? take_unused(&freed_sets, SETTLED_SETS, &set_top, SETS) : SETS;
+	if (index < SETS) {
+		struct nn_set *set = &sets[index];
+		uint32_t *managed = set->managed; /* kept for reuse */
+		uint32_t room = set->managed_room;
+		memset(set, 0, sizeof *set);
+		set->managed = managed;
+		set->managed_room = room;
+		set->in_use = true;
+		set->epfd = epfd;
+		set->fds = 1;
+		atomic_store(&set->spin_history, ~0u);
+		set->waiter = (struct waiter){.slot = -1};
+		fd_set_entry(epfd, NN_SET, index);
+	}
 	lock_drop(&table_lock, lock);
 }
 
@@ -188,6 +222,7 @@ void epoll_set_closed(uint32_t index)
 		}
 		active_end(set);
 		set->in_use = false;
+		give_back(&freed_sets, index);
 	} else if (set->in_use && nn_kind_of(set->epfd) != NN_SET) {
 		for (int fd = 0; fd < fd_top(); fd++)
 			if (fd_entry(fd) == ((uint32_t)NN_SET << NN_KIND_SHIFT | index)) {
@@ -237,7 +272,7 @@ bool epoll_set_is_plain(uint32_t index)
 void epoll_fork_child(void)
 {
 	atomic_store(&table_lock, 0);
-	for (uint32_t i = 0; sets && i < SETS && i <= next_set; i++) {
+	for (uint32_t i = 0; sets && i < set_top; i++) {
 		atomic_store(&sets[i].lock, 0);
 		atomic_store(&sets[i].sleepers, 0);
 		active_forked(&sets[i]);

@@ -54,6 +54,7 @@ struct nn_set {
 	struct waiter waiter; /* slot -1 until the first managed registration */
 	uint32_t *managed; /* indices of registrations */
 	uint32_t managed_count, managed_room;
+	uint32_t next_free; /* see set.c */
 	uint32_t cursor;   /* where the next collection starts */
 	_Atomic uint32_t sleepers;
 	_Atomic uint32_t spin_history;

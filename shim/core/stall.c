@@ -11,7 +11,7 @@
 
 #define ALONE_NS 20000000u
 #define BOTH_NS STALL_NS /* the peer waits for room, too */
-#define CHILD_NS 200000000u /* for who does not come back */
+#define CHILD_NS 200000000u /* for who does not come back, for whatever reason */
 #define MUCH (16u << 20) /* bytes after which a stall counts as the first */
 #define FEW 2u           /* after so many it goes up as soon as it can; then it rests, longer each time: */
 #define REST_NS 50000000ull
@@ -50,9 +50,13 @@ uint64_t stall_left(struct nn_stream *stream)
 bool stall_leave(struct nn_stream *stream)
 {
 	uint64_t tail = atomic_load_explicit(&stream->own->tail, memory_order_relaxed);
+	if (!tx_spill(stream, NN_REASON_STALLED, stream->pair->inherited)) { /* a child has no way up again */
+		if (!stream->stall_at || nn_now_ns() - stream->stall_at < CHILD_NS)
+			return false;
+		/* With a small SO_SNDBUF there may never be the room. */
+		tx_down(stream, NN_REASON_STALLED, DOWN_FOR_GOOD);
+	}
 	stream->stall_at = 0;
-	if (!tx_spill(stream, NN_REASON_STALLED, stream->pair->inherited)) /* a child has no way up again */
-		return false;
 	uint32_t stalls = stream->stalls && tail - stream->stalled_at < MUCH ? stream->stalls + 1 : 1;
 	stream->stalls = stalls;
 	stream->stalled_at = tail;
@@ -93,9 +97,14 @@ static bool look_at(struct nn_stream *stream, uint64_t *left)
 	return until;
 }
 
+bool stall_any(void)
+{
+	return atomic_load_explicit(&listed, memory_order_relaxed);
+}
+
 uint64_t stall_sweep(uint64_t left)
 {
-	if (!atomic_load_explicit(&listed, memory_order_relaxed))
+	if (!stall_any())
 		return left;
 	for (uint32_t at = atomic_exchange(&listed, 0); at;) {
 		uint32_t index = at - 1;

@@ -10,6 +10,9 @@
  *
  * A while is short where the peer waits for room, too: then each is likely to wait for the other. Whoever sends looks for himself; for those who
  * wait for room in poll, select or an epoll set, the streams that were full are listed, and looked at before every sleep.
+ *
+ * What is unread goes along as a process that ends then leaves it to the kernel, and whoever passes a descriptor away is free to. Where the
+ * kernel has no room for it, but no way out shows for longer, it stays in the ring, for as long as both ends live.
  */
 #ifndef SHIM_CORE_STALL_H
 #define SHIM_CORE_STALL_H
@@ -25,12 +28,15 @@ void stall_note(struct nn_stream *stream);
 /* Nanoseconds until a full ring counts as stalled, if nothing is read until then; 0: it does. Under tx_lock. */
 uint64_t stall_left(struct nn_stream *stream);
 
-/* The stream, which has stalled, sends by TCP, if the kernel has room for what is unread: else it would take no more of the next bytes either,
- * and a process that ended now would leave less behind than in the ring. False: it stays. Under tx_lock. */
+/* The stream, which has stalled, sends by TCP, if the kernel has room for what is unread, or has stalled for long. False: it stays. Under
+ * tx_lock. */
 bool stall_leave(struct nn_stream *stream);
 
 /* Has it stalled so often of late that it should not go up yet, or does the kernel still hold what was sent since? Under tx_lock. */
 bool stall_rests(const struct nn_stream *stream);
+
+/* Is there any stream that may stall? */
+bool stall_any(void);
 
 /* Before a sleep for readiness: what has stalled leaves its ring. How long there is until the next may, in ns, at most `left`. */
 uint64_t stall_sweep(uint64_t left);

@@ -10,7 +10,8 @@
  * The core has stretches that no handler may interrupt. Signals are not blocked in them, because the kernel would give those of the
  * process to other threads, and the program's main thread might never learn of them. Instead our function, when it finds the
  * thread in such a stretch, sends the signal to the thread once more and blocks all of them, in the context to which it
- * returns; the end of the stretch lets them in. Only where there are handlers that are not behind our function signals are blocked.
+ * returns; the end of the stretch lets them in. Only where there are handlers that are not behind our function, or of real-time
+ * signals, which queue, signals are blocked.
  * A fault is no such signal: it is the stretch's own, as of the program's memory that is copied. Its handler runs at once, and outside of the
  * stretch, as it may never return to it.
  *
@@ -64,6 +65,7 @@ void signals_sleeps(struct timespec *limit)
 /* ---- stretches without handlers ------------------------------------------------------------------------------------------- */
 
 #define BIT(number) (1ull << ((number)-1))
+#define REAL_TIME (~0ull << 33) /* 34 and up: sent again, they would lose their place in the queue, or find none */
 #define FAULTS (BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) | BIT(SIGFPE) | BIT(SIGTRAP) | BIT(SIGSYS))
 
 static __thread struct {
@@ -81,8 +83,11 @@ static void block_unseen(void)
 
 void signals_keep(void)
 {
-	if (!stretch.depth && __builtin_expect(signals_caught().silent & ~FAULTS, 0))
-		block_unseen();
+	if (!stretch.depth) {
+		struct signals caught = signals_caught();
+		if (__builtin_expect((caught.silent & ~FAULTS) | ((caught.restarting | caught.interrupting) & REAL_TIME), 0))
+			block_unseen();
+	}
 	stretch.depth++;
 	atomic_signal_fence(memory_order_seq_cst);
 }
@@ -104,10 +109,15 @@ static bool is_fault(int number, const siginfo_t *info)
 static void send_again(int number, siginfo_t *info, ucontext_t *context)
 {
 	const uint64_t all = ~FAULTS | BIT(number);
-	/* One that interrupts us here has done the same, with our mask as its own; now there are no more, and ours is the outer one. */
+	bool blocked = stretch.blocked; /* by one before; this is a fault's number, which somebody has sent */
+	uint64_t mask;
+	/* One that interrupts us here does the same, with our mask as its own; then there are no more, and ours is the outer one. */
 	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, KERNEL_SIGSET);
-	__builtin_memcpy(&stretch.mask, &context->uc_sigmask, sizeof stretch.mask);
-	__builtin_memcpy(&context->uc_sigmask, &all, sizeof all);
+	__builtin_memcpy(&mask, &context->uc_sigmask, sizeof mask);
+	if (!blocked)
+		stretch.mask = mask;
+	mask |= all;
+	__builtin_memcpy(&context->uc_sigmask, &mask, sizeof mask);
 	stretch.blocked = true;
 	if (handlers[number].once.flags & SA_RESETHAND)
 		sys_call4(SYS_rt_sigaction, number, &handlers[number].once, NULL, KERNEL_SIGSET);
