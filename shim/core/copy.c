@@ -12,6 +12,7 @@
 #include "shim/core/raw.h"
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
+#include "shim/core/wait.h"
 
 #define PIECE 65536u
 #define SPLICE_RAW LONG_MIN /* it has gone to TCP meanwhile */
@@ -34,13 +35,16 @@ static long send_file(int out, int in, off_t *offset, size_t count)
 			break;
 		}
 		struct iovec iov = {buffer, (size_t)got};
-		struct nn_io io;
+		struct nn_io io = {.stream = NULL};
+		struct nn_guard guard;
 		long sent;
+		guard_begin(&guard, nn_abandon, &io);
 		if (nn_send(&io, out, &iov, 1, 0) == NN_RAW) {
 			sent = nn_raw_done(&io, sys_call6(SYS_sendto, out, buffer, got, 0, NULL, 0));
 		} else {
 			sent = io.result;
 		}
+		guard_end(&guard);
 		if (sent < 0) {
 			error = sent;
 			break;
@@ -84,9 +88,11 @@ static long splice_in(int in, int pipe, size_t count, unsigned flags)
 	if (!buffer)
 		return -ENOMEM;
 	struct iovec iov = {buffer, count};
-	struct nn_io io;
+	struct nn_io io = {.stream = NULL};
+	struct nn_guard guard;
 	int how = flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0;
 	long got;
+	guard_begin(&guard, nn_abandon, &io);
 	if (nn_recv(&io, in, &iov, 1, MSG_PEEK | how) == NN_RAW) {
 		nn_raw_done(&io, -EAGAIN);
 		got = SPLICE_RAW;
@@ -101,6 +107,7 @@ static long splice_in(int in, int pipe, size_t count, unsigned flags)
 				nn_raw_done(&io, sys_call6(SYS_recvfrom, in, buffer, got, MSG_TRUNC | MSG_DONTWAIT, NULL, NULL));
 		}
 	}
+	guard_end(&guard);
 	sys_call2(SYS_munmap, buffer, PIECE);
 	return got;
 }
@@ -118,24 +125,20 @@ int nn_splice(struct nn_io *io, int in, off_t *in_offset, int out, off_t *out_of
 	io->stream = NULL;
 	io->counted = false;
 	/* Pages change hands inside the kernel: such directions belong on TCP. */
-	struct nn_stream *to = stream_get(out), *from = stream_get(in);
-	long wait = 0;
-	if (to) {
-		stream_outside(to, NN_REASON_CALL, OUTSIDE_TX);
-		wait = tx_wait_raw(to, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0);
-		stream_put(to);
+	io->stream = stream_get(out);
+	if (io->stream) {
+		stream_outside(io->stream, NN_REASON_CALL, OUTSIDE_TX);
+		io->result = tx_wait_raw(io->stream, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0);
+		io_put(io);
+		if (io->result)
+			return NN_DONE;
 	}
-	if (wait) {
-		if (from)
-			stream_put(from);
-		io->result = wait;
-		return NN_DONE;
-	}
-	if (!from)
+	io->stream = stream_get(in);
+	if (!io->stream)
 		return NN_RAW;
-	stream_outside(from, NN_REASON_CALL, OUTSIDE_RX);
-	bool in_ring = stream_is_paired(from) && rx_taken(from);
-	stream_put(from);
+	stream_outside(io->stream, NN_REASON_CALL, OUTSIDE_RX);
+	bool in_ring = stream_is_paired(io->stream) && rx_taken(io->stream);
+	io_put(io);
 	if (!in_ring || !splices(in_offset, out, out_offset, count, flags))
 		return NN_RAW;
 	io->result = splice_in(in, out, count, flags);

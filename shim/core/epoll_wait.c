@@ -21,8 +21,11 @@
 #define QUICK_LOOKS 24       /* before spinning with all its bookkeeping */
 
 struct set_sleep {
-	struct sleep sleep; /* first: handed out as cleanup */
+	struct nn_guard guard;
 	struct nn_set *set;
+	bool asleep; /* counted among the set's sleepers */
+	uint64_t outside; /* of a call with a mask: the thread's own, */
+	bool blocked;     /* while all signals are blocked */
 	struct waiter spinner; /* marks the thread as spinning */
 	struct nn_ran began;   /* as the call began */
 	struct signals_hold hold;
@@ -64,13 +67,18 @@ static void leave_sleepers(struct nn_set *set, bool *ours)
 		waiter_unmark(&set->waiter, mark);
 }
 
-static void undo(struct sleep *sleep)
+static void undo(void *data)
 {
-	struct set_sleep *whole = (struct set_sleep *)sleep;
+	struct set_sleep *whole = data;
 	struct nn_set *set = whole->set;
 	bool ours = false;
 	signals_release(&whole->hold, 0);
-	leave_sleepers(set, &ours);
+	if (whole->blocked)
+		signals_unblock(whole->outside);
+	whole->blocked = false;
+	if (whole->asleep)
+		leave_sleepers(set, &ours);
+	whole->asleep = false;
 	if (atomic_load(&set->sleepers))
 		waiter_ring_own(&set->waiter); /* we may have taken an edge */
 	waiter_drop(&whole->spinner);
@@ -81,6 +89,7 @@ static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events,
 {
 	struct nn_set *set = whole->set;
 	atomic_fetch_add(&set->sleepers, 1);
+	whole->asleep = true;
 	/* Also where nothing is managed any more: who registers something rings, and a bell that is never emptied is refused in the end. */
 	*ours |= waiter_falls_asleep(&set->waiter);
 	left = stall_sweep(left);
@@ -97,12 +106,13 @@ static long sleep_in_kernel(struct set_sleep *whole, struct epoll_event *events,
 			count = signals_hold(hold, whole->began, &limit);
 		if (!count)
 			count = nn_front.epoll_pwait2(set->epfd, events, max, &limit,
-				hold->held ? &hold->mask : mask, whole);
+				hold->held ? &hold->mask : mask, &whole->guard);
 		count = signals_release(hold, count);
 		set->looked = cpu_ticks();
 		if (count > 0)
 			count = set_sift(set, events, (int)count, ours);
 	}
+	whole->asleep = false;
 	leave_sleepers(set, ours);
 	return count;
 }
@@ -173,14 +183,13 @@ static long done(struct nn_set *set, struct epoll_event *events, int max, long c
 	return count;
 }
 
-static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask,
-	struct nn_ran began)
+static long wait_in(struct set_sleep *whole, struct epoll_event *events, int max, uint64_t deadline, const sigset_t *mask)
 {
+	struct nn_set *set = whole->set;
 	/* Sets in this one may look readable for what has been read since. */
 	for (uint32_t i = 0; i < set->nested_count; i++)
 		if (set_at(set->nested[i])->in_use)
 			set_settle_bell(set_at(set->nested[i]));
-	struct set_sleep whole = {.sleep = {.undo = undo}, .set = set, .spinner = {.slot = -1}, .began = began};
 	bool ours = false, slept = false;
 	for (;;) {
 		bool unsure = false;
@@ -204,7 +213,7 @@ static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uin
 			return done(set, events, max, count, ours || set->exposed, false);
 		}
 		bool looked = false;
-		count = spin_in(&whole, events, max, &unsure, &ours, &looked);
+		count = spin_in(whole, events, max, &unsure, &ours, &looked);
 		if (count)
 			return done(set, events, max, count, ours, looked);
 		uint64_t now = deadline == UINT64_MAX ? 0 : nn_now_ns();
@@ -212,7 +221,7 @@ static long wait_in(struct nn_set *set, struct epoll_event *events, int max, uin
 		uint64_t left = deadline == UINT64_MAX ? UINT64_MAX : late ? 0 : deadline - now;
 		set_settle_bell(set);
 		slept = true;
-		count = sleep_in_kernel(&whole, events, max, left, mask, &unsure, &ours, &looked);
+		count = sleep_in_kernel(whole, events, max, left, mask, &unsure, &ours, &looked);
 		if (count)
 			return done(set, events, max, count, ours, looked);
 		if (deadline != UINT64_MAX && nn_now_ns() >= deadline)
@@ -232,6 +241,16 @@ int nn_epoll_wait(struct nn_io *io, int epfd, struct epoll_event *events, int ma
 	struct nn_set *set = set_at(entry & ((1u << NN_KIND_SHIFT) - 1));
 	if (set->epfd != epfd && fd_entry(set->epfd) != entry)
 		set->epfd = epfd;
-	io->result = wait_in(set, events, max, deadline_of(timeout), mask, began);
+	struct set_sleep whole = {.set = set, .spinner = {.slot = -1}, .began = began};
+	uint64_t deadline = deadline_of(timeout);
+	guard_begin(&whole.guard, undo, &whole);
+	if (mask && deadline) /* it counts for all of the call: outside of the sleep none gets through */
+		whole.blocked = signals_block(&whole.outside);
+	io->result = wait_in(&whole, events, max, deadline, mask);
+	bool blocked = whole.blocked;
+	whole.blocked = false;
+	if (blocked)
+		signals_unblock(whole.outside);
+	guard_end(&whole.guard);
 	return NN_DONE;
 }

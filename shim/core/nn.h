@@ -45,13 +45,21 @@ struct nn_ran {
 	uint32_t interrupting;
 };
 
+/* What is to be undone where the calling thread leaves a call by a jump out of a signal handler, or ends in it. In the frame of the call. */
+struct nn_guard {
+	void *room[4]; /* the front end's */
+	void (*undo)(void *data);
+	void *data;
+	_Atomic bool done; /* undo has run */
+};
+
 /* What the core asks of its front end. */
 struct nn_front {
-	/* Sleeps as the system calls of the same name do, -errno on failure; may be a cancellation point: when the
-	 * thread is cancelled there, the front end calls nn_wait_cancelled(cleanup) before it unwinds. */
-	long (*ppoll)(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask, void *cleanup);
+	/* Sleeps as the system calls of the same name do, -errno on failure; may be a cancellation point: then `guard`, which the core has
+	 * begun, is undone. */
+	long (*ppoll)(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask, struct nn_guard *guard);
 	long (*epoll_pwait2)(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
-		const sigset_t *mask, void *cleanup);
+		const sigset_t *mask, struct nn_guard *guard);
 	/* A number of the calling thread, stable, and unique in its PID namespace: its kernel thread id. */
 	uint32_t (*self)(void);
 	/* CLOCK_MONOTONIC in nanoseconds, without a system call where that is possible. */
@@ -66,6 +74,9 @@ struct nn_front {
 	 * runs at the end. Unlike blocked signals those of the process are not left to other threads. NULL, both: not to be had. */
 	void (*keep_handlers)(void);
 	void (*let_handlers)(void);
+	/* From the one to the other, which nest, guard->undo is called, once, if the thread leaves. NULL, both: not to be had. */
+	void (*guard)(struct nn_guard *guard);
+	void (*unguard)(struct nn_guard *guard);
 };
 
 /* ---- start and end ---------------------------------------------------------------------------------------------- */
@@ -78,7 +89,7 @@ int nn_start(const struct nn_config *config, const struct nn_front *front);
  * _exit, and by nothing else. */
 void nn_finish(void);
 
-void nn_wait_cancelled(void *cleanup);
+void nn_guard_undo(void *guard);
 
 /* ---- look-up ---------------------------------------------------------------------------------------------------- */
 
@@ -109,6 +120,9 @@ int nn_sendmsg(struct nn_io *io, int fd, const struct msghdr *msg, int flags);
 /* sendfile(2) and splice(2), from or to a stream. */
 int nn_sendfile(struct nn_io *io, int out, int in, off_t *offset, size_t count);
 int nn_splice(struct nn_io *io, int in, off_t *in_offset, int out, off_t *out_offset, size_t count, unsigned flags);
+
+/* For a guard around any of these calls, and the real call after NN_RAW: `io`, whose stream was NULL before, is left in their midst. */
+void nn_abandon(void *io);
 
 /* NN_RAW: the real call has been made; `outcome` is its return value or -errno. Returns what the application gets for it. */
 long nn_raw_done(struct nn_io *io, long outcome);

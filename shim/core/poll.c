@@ -30,13 +30,16 @@ struct watch {
 };
 
 struct list {
-	struct sleep sleep; /* first: handed out as cleanup */
+	struct nn_guard guard;
+	struct waiter waiter;
 	struct pollfd *fds; /* the application's */
 	struct pollfd *asked; /* the kernel's copy, one longer */
 	struct watch *watches;
 	nfds_t count;
 	struct nn_ran began; /* as the call began */
 	struct signals_hold hold;
+	uint64_t outside; /* of a call with a mask: the thread's own, */
+	bool blocked;     /* while all signals are blocked */
 	bool others;  /* something in the list only the kernel knows */
 	bool rings;   /* something in it is on a ring */
 	bool attached;
@@ -53,7 +56,6 @@ struct list {
 static bool list_begin(struct list *list, struct pollfd *fds, nfds_t count)
 {
 	list->fds = fds;
-	list->count = count;
 	list->asked = list->few_asked;
 	list->watches = list->few_watches;
 	if (count > FEW) {
@@ -66,7 +68,8 @@ static bool list_begin(struct list *list, struct pollfd *fds, nfds_t count)
 	}
 	for (nfds_t i = 0; i < count; i++) {
 		struct watch *watch = &list->watches[i];
-		watch->held_rx = watch->held_tx = false;
+		*watch = (struct watch){.stream = NULL};
+		list->count = i + 1;
 		watch->stream = fds[i].fd >= 0 ? stream_get(fds[i].fd) : NULL;
 		if (!watch->stream) {
 			list->others |= fds[i].fd >= 0;
@@ -87,32 +90,49 @@ static void list_detach(struct list *list)
 		return;
 	for (nfds_t i = 0; i < list->count; i++)
 		if (list->watches[i].stream && stream_is_paired(list->watches[i].stream))
-			waiter_detach(&list->sleep.waiter, list->watches[i].stream->own);
+			waiter_detach(&list->waiter, list->watches[i].stream->own);
 	list->attached = false;
 }
 
 static void list_end(struct list *list)
 {
 	list_detach(list);
-	waiter_drop(&list->sleep.waiter);
-	for (nfds_t i = 0; i < list->count; i++) {
-		struct watch *watch = &list->watches[i];
-		if (!watch->stream)
+	waiter_drop(&list->waiter);
+	while (list->count) {
+		struct watch watch = list->watches[--list->count]; /* a jump that comes in between releases nothing twice */
+		if (!watch.stream)
 			continue;
-		if (watch->held_rx)
-			raw_release(watch->stream, false);
-		if (watch->held_tx)
-			raw_release(watch->stream, true);
-		stream_put(watch->stream);
+		if (watch.held_rx)
+			raw_release(watch.stream, false);
+		if (watch.held_tx)
+			raw_release(watch.stream, true);
+		stream_put(watch.stream);
 	}
-	if (list->memory)
-		sys_call2(SYS_munmap, list->memory, list->bytes);
+	void *memory = list->memory;
+	list->memory = NULL;
+	if (memory)
+		sys_call2(SYS_munmap, memory, list->bytes);
 }
 
-static void undo(struct sleep *sleep)
+/* A mask given to the call counts for all of it: outside of the sleep none gets through. */
+static void block_others(struct list *list)
 {
-	signals_release(&((struct list *)sleep)->hold, 0);
-	list_end((struct list *)sleep);
+	list->blocked = signals_block(&list->outside);
+}
+
+static void unblock_others(struct list *list)
+{
+	if (list->blocked)
+		signals_unblock(list->outside);
+	list->blocked = false;
+}
+
+static void undo(void *data)
+{
+	struct list *list = data;
+	signals_release(&list->hold, 0);
+	unblock_others(list);
+	list_end(list);
 }
 
 /* Only the kernel knows of the end of a peer that died without a word: asked of it whenever it is asked anything, and now and then for
@@ -194,13 +214,13 @@ static long merge(struct list *list)
 static long ask_kernel(struct list *list, const struct timespec *timeout, const sigset_t *mask, int bell)
 {
 	if (bell < 0)
-		return nn_front.ppoll(list->asked, list->count, timeout, mask, list);
+		return nn_front.ppoll(list->asked, list->count, timeout, mask, &list->guard);
 	/* In an entry that the application does not use, where there is one: their number is limited (RLIMIT_NOFILE). */
 	nfds_t place = 0;
 	while (place < list->count && list->asked[place].fd >= 0)
 		place++;
 	list->asked[place] = (struct pollfd){.fd = bell, .events = POLLIN};
-	long outcome = nn_front.ppoll(list->asked, list->count + (place == list->count), timeout, mask, list);
+	long outcome = nn_front.ppoll(list->asked, list->count + (place == list->count), timeout, mask, &list->guard);
 	list->rung = outcome > 0 && list->asked[place].revents;
 	list->asked[place] = (struct pollfd){.fd = -1};
 	return outcome;
@@ -225,7 +245,7 @@ static bool attach_all(struct list *list)
 		struct nn_stream *stream = list->watches[i].stream;
 		if (!stream || !stream_is_paired(stream))
 			continue;
-		heard &= waiter_attach(&list->sleep.waiter, stream->own);
+		heard &= waiter_attach(&list->waiter, stream->own);
 		if (stream->tx_ring && atomic_load(&stream->tx_full))
 			tx_want_room(stream);
 	}
@@ -248,10 +268,10 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 			long answer = ask_kernel(list, &none, ready ? NULL : mask, -1);
 			return answer < 0 ? answer : merge(list);
 		}
-		waiter_take(&list->sleep.waiter, nn_self());
+		waiter_take(&list->waiter, nn_self());
 		struct spin spin;
 		long outcome = 0;
-		if (list->rings && spin_begin(&spin, &list->sleep.waiter, &history, list->began)) {
+		if (list->rings && spin_begin(&spin, &list->waiter, &history, list->began)) {
 			uint64_t looked = nn_now_ns();
 			while (!ready && spin_turn(&spin)) {
 				ready = look(list, false);
@@ -265,10 +285,10 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 				outcome = -EINTR;
 		}
 		if (!ready && !outcome) {
-			const int bell = list->crowded ? -1 : waiter_bell(&list->sleep.waiter);
+			const int bell = list->crowded ? -1 : waiter_bell(&list->waiter);
 			bool heard = attach_all(list) && bell >= 0;
 			uint64_t soon = stall_sweep(UINT64_MAX);
-			waiter_falls_asleep(&list->sleep.waiter);
+			waiter_falls_asleep(&list->waiter);
 			if (!look(list, true) && !list->unsure) { /* W2 */
 				uint64_t now = deadline == UINT64_MAX ? 0 : nn_now_ns();
 				uint64_t left = deadline == UINT64_MAX ? UINT64_MAX : deadline > now ? deadline - now : 0;
@@ -281,9 +301,9 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 				}
 				struct timespec limit = left == UINT64_MAX ? SIGNALS_NO_LIMIT : (struct timespec){(time_t)(left / NS_IN_S), (long)(left % NS_IN_S)};
 				outcome = sleep_in_kernel(list, &limit, mask, bell);
-				waiter_wakes(&list->sleep.waiter);
+				waiter_wakes(&list->waiter);
 				if (outcome > 0 && bell >= 0 && list->rung)
-					waiter_heard(&list->sleep.waiter);
+					waiter_heard(&list->waiter);
 				if (outcome == -EINVAL && bell >= 0) {
 					list->crowded = true; /* once more without it */
 					outcome = 0;
@@ -292,10 +312,10 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 				else if (outcome == 0 && all && left != UINT64_MAX)
 					deadline = 0; /* time is over: one last look */
 			}
-			waiter_wakes(&list->sleep.waiter);
+			waiter_wakes(&list->waiter);
 		}
 		list_detach(list);
-		waiter_drop(&list->sleep.waiter);
+		waiter_drop(&list->waiter);
 		if (outcome < 0)
 			return outcome;
 		if (ready)
@@ -346,10 +366,17 @@ int nn_poll(struct nn_io *io, struct pollfd *fds, nfds_t count, const struct tim
 		io->result = -EINVAL;
 		return NN_DONE;
 	}
-	struct list list = {.sleep = {.waiter = {.slot = -1}, .undo = undo}, .began = signals_ran()};
-	if (!list_begin(&list, fds, count))
-		return NN_RAW;
-	io->result = poll_list(&list, deadline_of(timeout), mask);
-	list_end(&list);
-	return NN_DONE;
+	struct list list = {.waiter = {.slot = -1}, .began = signals_ran()};
+	guard_begin(&list.guard, undo, &list);
+	bool begun = list_begin(&list, fds, count);
+	if (begun) {
+		uint64_t deadline = deadline_of(timeout);
+		if (mask && deadline)
+			block_others(&list);
+		io->result = poll_list(&list, deadline, mask);
+		unblock_others(&list);
+		list_end(&list);
+	}
+	guard_end(&list.guard);
+	return begun ? NN_DONE : NN_RAW;
 }

@@ -72,6 +72,23 @@ int raw_call(struct nn_io *io, int fd, const struct msghdr *message, int flags)
 	return NN_DONE;
 }
 
+void io_put(struct nn_io *io)
+{
+	struct nn_stream *stream = io->stream;
+	io->stream = NULL; /* first: see nn_abandon */
+	stream_put(stream);
+}
+
+void nn_abandon(void *data)
+{
+	struct nn_io *io = data;
+	if (!io->stream)
+		return;
+	if (io->counted)
+		raw_release(io->stream, io->sending);
+	io_put(io);
+}
+
 long nn_raw_done(struct nn_io *io, long outcome)
 {
 	struct nn_stream *stream = io->stream;
@@ -90,12 +107,12 @@ long nn_raw_done(struct nn_io *io, long outcome)
 		COUNT(shown->tcp_bytes, (uint64_t)outcome);
 		atomic_fetch_add_explicit(&stream->bytes, (uint64_t)outcome, memory_order_relaxed);
 	}
-	if (io->counted)
-		raw_release(stream, io->sending);
+	bool counted = io->counted;
 	io->counted = false;
+	if (counted)
+		raw_release(stream, io->sending);
 	if (atomic_load_explicit(&stream->fds, memory_order_relaxed)) /* not closed meanwhile */
 		stream_tick(stream);
-	io->stream = NULL;
-	stream_put(stream);
+	io_put(io);
 	return outcome;
 }

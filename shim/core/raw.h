@@ -16,4 +16,7 @@ int raw_call(struct nn_io *io, int fd, const struct msghdr *message, int flags);
 bool raw_hold(struct nn_stream *stream, bool sending);
 void raw_release(struct nn_stream *stream, bool sending);
 
+/* Lets go of the call's stream. */
+void io_put(struct nn_io *io);
+
 #endif

@@ -191,7 +191,7 @@ int nn_recv(struct nn_io *io, int fd, const struct iovec *iov, int count, int fl
 		struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
 		return io->stream ? raw_call(io, fd, &message, flags) : NN_RAW;
 	}
-	stream_put(io->stream);
+	io_put(io);
 	return NN_DONE;
 }
 
@@ -230,6 +230,6 @@ int nn_recvmsg(struct nn_io *io, int fd, struct msghdr *message, int flags)
 		message->msg_flags = 0;
 		put_inq(io->stream, message, room);
 	}
-	stream_put(io->stream);
+	io_put(io);
 	return NN_DONE;
 }

@@ -227,7 +227,7 @@ static int send_taken(struct nn_io *io, struct cursor *from, int flags)
 	io->result = error ? error : (long)sent;
 	if (!rx_taken(stream))
 		stream_tick(stream);
-	stream_put(stream);
+	io_put(io);
 	return NN_DONE;
 }
 
@@ -299,7 +299,7 @@ int nn_sendmsg(struct nn_io *io, int fd, const struct msghdr *message, int flags
 		stream_outside(io->stream, NN_REASON_CALL, OUTSIDE_TX);
 		io->result = tx_wait_raw(io->stream, flags);
 		if (io->result) {
-			stream_put(io->stream);
+			io_put(io);
 			return NN_DONE;
 		}
 		raw_begin(io);

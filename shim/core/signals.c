@@ -188,6 +188,18 @@ void signals_section_end(struct signals_section section)
 		set_mask(section.mask);
 }
 
+bool signals_block(uint64_t *before)
+{
+	const uint64_t faults = BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) | BIT(SIGFPE) | BIT(SIGTRAP) | BIT(SIGSYS);
+	const uint64_t all = ~(faults | LIBC_OWN);
+	return sys_call4(SYS_rt_sigprocmask, SIG_BLOCK, &all, before, KERNEL_SIGSET) == 0;
+}
+
+void signals_unblock(uint64_t before)
+{
+	set_mask(before);
+}
+
 /* False: nothing is caught, or nothing can be blocked. */
 static bool block(struct signals caught, uint64_t *before)
 {

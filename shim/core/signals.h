@@ -79,6 +79,10 @@ struct signals_section {
 struct signals_section signals_section_begin(void);
 void signals_section_end(struct signals_section section);
 
+/* Blocks what can be handled; but for faults. *before: for signals_unblock. False: not to be had. */
+bool signals_block(uint64_t *before);
+void signals_unblock(uint64_t before);
+
 /* One sleep of a call that restarts. */
 struct signals_sleep {
 	struct nn_ran began;   /* as the call began; filled in by the caller */

@@ -20,7 +20,8 @@
 
 /* One stream's sleep. */
 struct stream_sleep {
-	struct sleep sleep;
+	struct nn_guard guard;
+	struct waiter waiter;
 	struct nn_stream *stream;
 	struct signals_sleep signals; /* of a call that restarts */
 	struct signals_hold hold;     /* of one with a time limit */
@@ -81,21 +82,21 @@ bool tx_found_room(struct nn_stream *stream)
 	return true;
 }
 
-void nn_wait_cancelled(void *cleanup)
+void nn_guard_undo(void *data)
 {
-	struct sleep *sleep = cleanup;
-	if (sleep)
-		sleep->undo(sleep);
+	struct nn_guard *guard = data;
+	if (!atomic_exchange(&guard->done, true))
+		guard->undo(guard->data);
 }
 
-static void undo(struct sleep *sleep)
+/* Who has called holds the stream, and has a guard for that. */
+static void undo(void *data)
 {
-	struct stream_sleep *whole = (struct stream_sleep *)sleep;
+	struct stream_sleep *whole = data;
 	signals_wake(&whole->signals, false);
 	signals_release(&whole->hold, 0);
-	waiter_detach(&sleep->waiter, whole->stream->own);
-	waiter_drop(&sleep->waiter);
-	stream_put(whole->stream);
+	waiter_detach(&whole->waiter, whole->stream->own);
+	waiter_drop(&whole->waiter);
 }
 
 void tx_want_room(struct nn_stream *stream)
@@ -146,7 +147,7 @@ static long sleep_restarting(struct stream_sleep *whole, struct pollfd fds[3], s
 		signals_wake(signals, false);
 		return outcome;
 	}
-	outcome = nn_front.ppoll(fds, signals->fd >= 0 ? 3 : 2, limit, signals->held ? &signals->mask : NULL, &whole->sleep);
+	outcome = nn_front.ppoll(fds, signals->fd >= 0 ? 3 : 2, limit, signals->held ? &signals->mask : NULL, &whole->guard);
 	if (signals_wake(signals, outcome > 0 && (fds[2].revents & POLLNVAL)))
 		return -EINTR;
 	return outcome == -EINTR && !signals_interrupted(signals) ? 0 : outcome;
@@ -159,7 +160,7 @@ static long sleep_limited(struct stream_sleep *whole, struct pollfd fds[2], stru
 	long outcome = signals_hold(hold, whole->signals.began, limit);
 	if (outcome < 0)
 		return outcome;
-	outcome = nn_front.ppoll(fds, 2, limit, hold->held ? &hold->mask : NULL, &whole->sleep);
+	outcome = nn_front.ppoll(fds, 2, limit, hold->held ? &hold->mask : NULL, &whole->guard);
 	return signals_release(hold, outcome);
 }
 
@@ -167,14 +168,14 @@ static long sleep_limited(struct stream_sleep *whole, struct pollfd fds[2], stru
 static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted, uint64_t limit_ns)
 {
 	struct nn_stream *stream = whole->stream;
-	struct sleep *sleep = &whole->sleep;
+	struct waiter *waiter = &whole->waiter;
 	const bool restarts = limit_ns == UINT64_MAX; /* with SO_RCVTIMEO or SO_SNDTIMEO no handler does */
-	const int bell = waiter_bell(&sleep->waiter);
-	bool heard = waiter_attach(&sleep->waiter, stream->own) && bell >= 0;
+	const int bell = waiter_bell(waiter);
+	bool heard = waiter_attach(waiter, stream->own) && bell >= 0;
 	if (sending && stream->tx_ring)
 		tx_want_room(stream);
 	long outcome = 0;
-	waiter_falls_asleep(&sleep->waiter);
+	waiter_falls_asleep(waiter);
 	if (!news(stream, sending, wanted)) { /* W2 */
 		struct pollfd fds[3] = {{.fd = stream->fd}, {.fd = bell, .events = POLLIN}};
 		if (!sending)
@@ -193,10 +194,10 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 			outcome = sleep_restarting(whole, fds, &limit);
 		else
 			outcome = sleep_limited(whole, fds, &limit);
-		waiter_wakes(&sleep->waiter);
+		waiter_wakes(waiter);
 		if (outcome > 0) {
 			if (fds[1].revents)
-				waiter_heard(&sleep->waiter);
+				waiter_heard(waiter);
 			if (fds[0].revents & (POLLRDHUP | POLLHUP | POLLERR))
 				stream_look(stream, (uint32_t)fds[0].revents);
 			else if (fds[0].revents & POLLIN && stream->rx_ring)
@@ -207,9 +208,9 @@ static long sleep_once(struct stream_sleep *whole, bool sending, uint64_t wanted
 		if (outcome > 0)
 			outcome = 0;
 	} else {
-		waiter_wakes(&sleep->waiter);
+		waiter_wakes(waiter);
 	}
-	waiter_detach(&sleep->waiter, stream->own);
+	waiter_detach(waiter, stream->own);
 	return outcome;
 }
 
@@ -223,13 +224,14 @@ static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted,
 			return 0;
 		cpu_relax();
 	}
-	struct stream_sleep whole = {.sleep = {.undo = undo}, .stream = stream,
+	struct stream_sleep whole = {.waiter = {.slot = -1}, .stream = stream,
 		.signals = {.began = call->began, .fd = -1, .place = -1}};
-	struct sleep *sleep = &whole.sleep;
-	waiter_take(&sleep->waiter, nn_self());
+	struct waiter *waiter = &whole.waiter;
+	guard_begin(&whole.guard, undo, &whole);
+	waiter_take(waiter, nn_self());
 	long outcome = 0;
 	struct spin spin;
-	bool turn = memory && spin_begin(&spin, &sleep->waiter, sending ? &stream->spin_tx : &stream->spin_rx, call->began);
+	bool turn = memory && spin_begin(&spin, waiter, sending ? &stream->spin_tx : &stream->spin_rx, call->began);
 	bool found = news(stream, sending, wanted);
 	while (!found && turn) {
 		turn = spin_turn(&spin);
@@ -253,7 +255,8 @@ static long stream_wait(struct nn_stream *stream, bool sending, uint64_t wanted,
 		else
 			outcome = sleep_once(&whole, sending, wanted, *deadline == UINT64_MAX ? UINT64_MAX : *deadline - now);
 	}
-	waiter_drop(&sleep->waiter);
+	waiter_drop(waiter);
+	guard_end(&whole.guard);
 	if (tx_outside_wanted(stream) || stream->tx_replaying)
 		stream_serve(stream);
 	/* Closed by another thread meanwhile, and no copy of the socket to be had: there is no sleeping on it again. */

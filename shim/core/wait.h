@@ -25,11 +25,21 @@ struct wait_call {
 long stream_wait_rx(struct nn_stream *stream, uint64_t wanted, struct wait_call *call);
 long stream_wait_tx(struct nn_stream *stream, struct wait_call *call);
 
-/* What a cancelled sleep leaves behind; handed to the front end as `cleanup`. */
-struct sleep {
-	struct waiter waiter;
-	void (*undo)(struct sleep *sleep);
-};
+/* Around whatever waits: see struct nn_guard. */
+static inline void guard_begin(struct nn_guard *guard, void (*undo)(void *), void *data)
+{
+	guard->undo = undo;
+	guard->data = data;
+	guard->done = false;
+	if (nn_front.guard)
+		nn_front.guard(guard);
+}
+
+static inline void guard_end(struct nn_guard *guard)
+{
+	if (nn_front.unguard)
+		nn_front.unguard(guard);
+}
 
 /* A waiter whom no doorbell reaches looks for itself this often. */
 #define BLIND_NS 1000000ull

@@ -7,11 +7,6 @@
 
 #include "shim/preload/rights.h"
 
-void raw_cancelled(void *io)
-{
-	nn_raw_done(io, -EINTR);
-}
-
 /* Sizes that the kernel refuses before it looks at the socket, and vectors of them. */
 static bool bad_size(size_t size)
 {
@@ -160,17 +155,16 @@ EXPORT ssize_t recvfrom(int fd, void *buffer, size_t size, int flags, __SOCKADDR
 		return real.recvfrom(fd, buffer, size, flags, address, length);
 	struct nn_io io;
 	struct iovec iov = {buffer, size};
-	long outcome_;
+	bool served = false;
 	cancellation_point();
-	if (nn_recv(&io, fd, &iov, 1, flags) == NN_RAW)
-		return RAW_CALL(io, real.recvfrom(fd, buffer, size, flags, address, length));
-	if (io.result >= 0 && address.__sockaddr__ && length) {
+	ssize_t result = SERVED(io, (served = nn_recv(&io, fd, &iov, 1, flags) == NN_DONE) ? NN_DONE : NN_RAW,
+		real.recvfrom(fd, buffer, size, flags, address, length));
+	if (served && result >= 0 && address.__sockaddr__ && length) {
 		if (*length > INT_MAX)
-			io.result = -EINVAL; /* after the bytes were taken */
-		else
-			*length = 0;
+			return answer(-EINVAL); /* after the bytes were taken */
+		*length = 0;
 	}
-	return answer(io.result);
+	return result;
 }
 
 EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)

@@ -15,12 +15,7 @@ static ssize_t send_file(int out, int in, off_t *offset, size_t count)
 	ssize_t result;
 	struct nn_io io;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
-	if (nn_sendfile(&io, out, in, offset, count) == NN_RAW) {
-		result = real.sendfile(out, in, offset, count);
-		result = answer(nn_raw_done(&io, result < 0 ? -errno : result));
-	} else {
-		result = answer(io.result);
-	}
+	result = SERVED(io, nn_sendfile(&io, out, in, offset, count), real.sendfile(out, in, offset, count));
 	pthread_setcancelstate(cancellable, NULL);
 	return result;
 }

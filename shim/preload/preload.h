@@ -44,23 +44,32 @@ static inline long answer(long result)
 	return -1;
 }
 
-/* Makes a real call after NN_RAW, and tells the core how it ended, be it by cancellation. */
-#define RAW_CALL(io, call) \
+/* In guard.c: what is undone when the thread leaves a call by a jump, is cancelled in it, or ends. */
+void guard_set(struct nn_guard *guard);
+void guard_unset(struct nn_guard *guard);
+void guard_left(void *guard); /* by a C++ exception, which takes compiled cleanups alone */
+
+/* The result of a call in libc's convention: the core's, or, where that says NN_RAW, of the real call. `io` is that of the core's. */
+#define SERVED(io, core, call) \
 	({ \
-		pthread_cleanup_push(raw_cancelled, &(io)); \
-		outcome_ = (call); \
+		long outcome_; \
+		struct nn_guard guard_ = {.undo = nn_abandon, .data = &(io)}; \
+		(io).stream = NULL; \
+		guard_set(&guard_); \
+		pthread_cleanup_push(guard_left, &guard_); \
+		if ((core) == NN_DONE) { \
+			outcome_ = (io).result; \
+		} else { \
+			outcome_ = (call); \
+			outcome_ = nn_raw_done(&(io), outcome_ < 0 ? -errno : outcome_); \
+		} \
 		pthread_cleanup_pop(0); \
-		answer(nn_raw_done(&(io), outcome_ < 0 ? -errno : outcome_)); \
+		guard_unset(&guard_); \
+		answer(outcome_); \
 	})
 
 /* The usual shape of a wrapper's tail: the core serves the call, or says that the kernel shall. */
-#define SERVE(io, core, call) \
-	do { \
-		long outcome_; \
-		if ((core) == NN_DONE) \
-			return (__typeof__(call))answer((io).result); \
-		return (__typeof__(call))RAW_CALL(io, call); \
-	} while (0)
+#define SERVE(io, core, call) return (__typeof__(call))SERVED(io, core, call)
 
 /* Where libc's function is a cancellation point: a thread that was cancelled before ends here, even if there is nothing to wait for. Most
  * programs never cancel any. */
@@ -77,8 +86,6 @@ static inline void cancellation_point(void)
 		cancellation_point(); \
 		SERVE(io, core, call); \
 	} while (0)
-
-void raw_cancelled(void *io);
 
 /* A call has handed out descriptor `fd` (or failed). */
 static inline void appeared(int fd)

@@ -95,18 +95,18 @@ EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except, struct tim
 	struct nn_io io;
 	struct timespec span = {0, 0};
 	uint64_t begun = 0;
-	long outcome_;
 	cancellation_point();
 	if (timeout) {
 		span.tv_sec = timeout->tv_sec + timeout->tv_usec / 1000000;
 		span.tv_nsec = timeout->tv_usec % 1000000 * 1000l;
 		begun = now_us();
 	}
-	if (nn_select(&io, count, in, out, except, timeout ? &span : NULL, NULL) == NN_RAW)
-		return (int)RAW_CALL(io, real.select(count, in, out, except, timeout));
-	if (timeout)
+	bool served = false;
+	int result = (int)SERVED(io, (served = nn_select(&io, count, in, out, except, timeout ? &span : NULL, NULL) == NN_DONE) ? NN_DONE : NN_RAW,
+		real.select(count, in, out, except, timeout));
+	if (served && timeout)
 		take_off(timeout, now_us() - begun);
-	return (int)answer(io.result);
+	return result;
 }
 ALIAS(__select, select);
 

@@ -39,11 +39,11 @@ static uint64_t now(void)
 }
 
 /* libc's functions, because a thread can be cancelled in them. A caller that succeeds leaves errno as it was. */
-#define WAIT(cleanup, call) \
+#define WAIT(guard, call) \
 	({ \
 		int saved_ = errno; \
 		long outcome_; \
-		pthread_cleanup_push(nn_wait_cancelled, cleanup); \
+		pthread_cleanup_push(guard_left, guard); \
 		outcome_ = (call); \
 		pthread_cleanup_pop(0); \
 		if (outcome_ < 0) \
@@ -53,9 +53,9 @@ static uint64_t now(void)
 	})
 
 static long wait_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask,
-	void *cleanup)
+	struct nn_guard *guard)
 {
-	return WAIT(cleanup, real.ppoll(fds, count, timeout, mask));
+	return WAIT(guard, real.ppoll(fds, count, timeout, mask));
 }
 
 /* In milliseconds, rounded up: a wait may last longer than asked for, never shorter. */
@@ -69,16 +69,16 @@ static int to_ms(const struct timespec *timeout)
 }
 
 static long wait_epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
-	const sigset_t *mask, void *cleanup)
+	const sigset_t *mask, struct nn_guard *guard)
 {
 	static _Atomic bool missing; /* older kernels, and sandboxes that have not heard of it */
 	if (!missing) {
-		long outcome = WAIT(cleanup, real.epoll_pwait2(epfd, events, max, timeout, mask));
+		long outcome = WAIT(guard, real.epoll_pwait2(epfd, events, max, timeout, mask));
 		if (outcome != -ENOSYS && outcome != -EPERM)
 			return outcome;
 		missing = true;
 	}
-	return WAIT(cleanup, real.epoll_pwait(epfd, events, max, to_ms(timeout), mask));
+	return WAIT(guard, real.epoll_pwait(epfd, events, max, to_ms(timeout), mask));
 }
 
 static const struct nn_front front = {
@@ -91,6 +91,8 @@ static const struct nn_front front = {
 	.sleeps = signals_sleeps,
 	.keep_handlers = signals_keep,
 	.let_handlers = signals_let,
+	.guard = guard_set,
+	.unguard = guard_unset,
 };
 
 /* ---- fork by libc --------------------------------------------------------------------------------------------------- */

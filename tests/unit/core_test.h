@@ -56,11 +56,11 @@
 
 /* ---- front end -------------------------------------------------------------------------------------------------- */
 
-static long front_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask, void *cleanup)
+static long front_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask, struct nn_guard *guard)
 {
 	struct timespec limit = timeout ? *timeout : (struct timespec){0};
 
-	(void)cleanup;
+	(void)guard;
 	return sys_call5(SYS_ppoll, fds, count, timeout ? &limit : NULL, mask, 8);
 }
 

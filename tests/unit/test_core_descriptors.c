@@ -158,7 +158,7 @@ static int newcomer[2];
 static bool shut, sending;
 
 static long sleep_while_the_number_changes(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask,
-	void *cleanup)
+	struct nn_guard *guard)
 {
 	nn_front.ppoll = front_ppoll;
 	if (shut)
@@ -169,7 +169,7 @@ static long sleep_while_the_number_changes(struct pollfd *fds, nfds_t count, con
 	CHECK_IS(write(newcomer[1], "theirs", 6), 6);
 	if (!shut)
 		CHECK_IS(nn_shutdown(wire.fd[1], SHUT_RDWR), 0);
-	return front_ppoll(fds, count, timeout, mask, cleanup);
+	return front_ppoll(fds, count, timeout, mask, guard);
 }
 
 static void number_changes_under_a_call(void)
