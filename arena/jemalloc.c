@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "call_on.h"
 #include "build-jemalloc-tsd.h" /* ARENA_JE_TSD_SIZE, made from the object; see rules.mk */
 
 /* Hidden here: jemalloc's own object says that they are for everybody, and the narrower word counts. */
@@ -42,9 +43,22 @@ static struct arena_lock lock;
 static bool pristine_known;
 static unsigned char pristine[ARENA_JE_TSD_SIZE]; /* a thread's state as the loader makes it */
 
-static void enter(void)
+/* One visit. */
+struct visit {
+	void (*work)(struct visit *visit);
+	extent_hooks_t *hooks;
+	unsigned heap;
+	const char *what;
+	size_t bytes;
+	void *memory;
+	size_t size;
+	int outcome;
+};
+
+static void stay(void *data)
 {
-	arena_lock_take(&lock);
+	struct visit *visit = data;
+
 	if (!pristine_known) {
 		memcpy(pristine, arena_je_tsd, sizeof pristine);
 		pristine_known = true;
@@ -52,12 +66,19 @@ static void enter(void)
 		 * option from arena_je_conf. */
 		arena_je_opt_cache_oblivious = false;
 	}
-}
-
-static void leave(void)
-{
+	visit->work(visit);
 	arena_je_tsd_cleanup(arena_je_tsd);
 	memcpy(arena_je_tsd, pristine, sizeof pristine);
+}
+
+/* jemalloc wants more stack than a thread of the application's may have left (PTHREAD_STACK_MIN, an alternate stack): it gets one of its
+ * own, which one is enough for, under the lock. */
+static void visit(struct visit *visit)
+{
+	static _Alignas(64) unsigned char room[64 << 10];
+
+	arena_lock_take(&lock);
+	arena_call_on(room + sizeof room, stay, visit);
 	arena_lock_drop(&lock);
 }
 
@@ -77,22 +98,27 @@ void heap_lock_reset(void)
 	arena_lock_drop(&lock);
 }
 
+static void create(struct visit *visit)
+{
+	struct je_arena_config config = {.extent_hooks = visit->hooks, .metadata_use_hooks = false};
+	size_t size = sizeof visit->heap;
+
+	visit->outcome = arena_je_mallctl("experimental.arenas_create_ext", &visit->heap, &size, &config, sizeof config);
+}
+
 int heap_create(extent_hooks_t *hooks)
 {
-	struct je_arena_config config = {.extent_hooks = hooks, .metadata_use_hooks = false};
-	unsigned heap = 0;
-	size_t size = sizeof heap;
-	int error;
+	struct visit made = {.work = create, .hooks = hooks};
 
-	enter();
-	error = arena_je_mallctl("experimental.arenas_create_ext", &heap, &size, &config, sizeof config);
-	leave();
-	return error ? -error : (int)heap;
+	visit(&made);
+	return made.outcome ? -made.outcome : (int)made.heap;
 }
 
 /* "arena.<heap>.<what>" */
-static void control(unsigned heap, const char *what)
+static void control(struct visit *visit)
 {
+	unsigned heap = visit->heap;
+	const char *what = visit->what;
 	char name[40] = "arena.";
 	char digits[12];
 	size_t at = 6;
@@ -112,39 +138,44 @@ static void control(unsigned heap, const char *what)
 
 void heap_destroy(unsigned heap)
 {
-	enter();
-	control(heap, "destroy");
-	leave();
+	visit(&(struct visit){.work = control, .heap = heap, .what = "destroy"});
+}
+
+static void alloc(struct visit *visit)
+{
+	int flags = MALLOCX_ARENA(visit->heap) | MALLOCX_TCACHE_NONE | MALLOCX_ALIGN(4096);
+
+	visit->memory = arena_je_mallocx(visit->bytes, flags);
+	visit->size = visit->memory ? arena_je_sallocx(visit->memory, 0) : 0;
 }
 
 void *heap_alloc(unsigned heap, size_t bytes, size_t *size)
 {
-	int flags = MALLOCX_ARENA(heap) | MALLOCX_TCACHE_NONE | MALLOCX_ALIGN(4096);
-	void *memory;
+	struct visit made = {.work = alloc, .heap = heap, .bytes = bytes};
 
-	enter();
-	memory = arena_je_mallocx(bytes, flags);
-	*size = memory ? arena_je_sallocx(memory, 0) : 0;
-	leave();
-	return memory;
+	visit(&made);
+	*size = made.size;
+	return made.memory;
+}
+
+static void release(struct visit *visit)
+{
+	visit->size = arena_je_sallocx(visit->memory, 0);
+	arena_je_dallocx(visit->memory, MALLOCX_TCACHE_NONE);
+	/* The ticks that would make jemalloc look at its clock die with the thread's state: look now. */
+	visit->what = "decay";
+	control(visit);
 }
 
 size_t heap_free(unsigned heap, void *memory)
 {
-	size_t size;
+	struct visit made = {.work = release, .heap = heap, .memory = memory};
 
-	enter();
-	size = arena_je_sallocx(memory, 0);
-	arena_je_dallocx(memory, MALLOCX_TCACHE_NONE);
-	/* The ticks that would make jemalloc look at its clock die with the thread's state: look now. */
-	control(heap, "decay");
-	leave();
-	return size;
+	visit(&made);
+	return made.size;
 }
 
 void heap_trim(unsigned heap)
 {
-	enter();
-	control(heap, "purge");
-	leave();
+	visit(&(struct visit){.work = control, .heap = heap, .what = "purge"});
 }
