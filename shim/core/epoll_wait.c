@@ -191,6 +191,7 @@ static long wait_in(struct set_sleep *whole, struct epoll_event *events, int max
 		if (set_at(set->nested[i])->in_use)
 			set_settle_bell(set_at(set->nested[i]));
 	bool ours = false, slept = false;
+	stall_sweep(UINT64_MAX);
 	for (;;) {
 		bool unsure = false;
 		/* The kernel's items get their turn now and then, and some of the places; first, as what it says of a stream counts below. */

@@ -258,6 +258,7 @@ static _Atomic uint32_t history = ~0u; /* of all polls of this process */
 static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask)
 {
 	static const struct timespec none = {0, 0};
+	stall_sweep(UINT64_MAX);
 	for (;;) {
 		long ready = look(list, false);
 		bool now_only = deadline == 0;

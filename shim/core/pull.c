@@ -136,34 +136,44 @@ static bool drained(struct nn_stream *stream)
 	       atomic_load(&stream->peer->tail) == atomic_load_explicit(&stream->own->head, memory_order_relaxed);
 }
 
-/* What the kernel holds behind the `before` bytes that are peeked at already, and lie where `whole` begins: they come again. */
-static long peek_kernel(struct nn_stream *stream, struct cursor whole, uint64_t before, struct cursor *to, uint64_t limit, bool discard)
+/* What the kernel holds behind the `before` bytes that are peeked at already, and lie where `whole` begins: they come again; and behind
+ * `twice` more that it has been sent although they are, or were, in a ring. */
+static long peek_kernel(struct nn_stream *stream, struct cursor whole, uint64_t before, uint64_t twice, struct cursor *to, uint64_t limit,
+	bool discard)
 {
 	int held = 0;
-	uint64_t epoch = peer_epoch(stream);
-	if (atomic_load(&stream->own->skip) || sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held) < 0 || (uint64_t)held <= before || peer_epoch(stream) != epoch)
+	uint64_t epoch = peer_epoch(stream), known = before + twice;
+	if (atomic_load(&stream->own->skip) || sys_call3(SYS_ioctl, stream->fd, FIONREAD, &held) < 0 || (uint64_t)held <= known || peer_epoch(stream) != epoch)
 		return 0;
-	if (limit > (uint64_t)held - before)
-		limit = (uint64_t)held - before;
+	if (limit > (uint64_t)held - known)
+		limit = (uint64_t)held - known;
 	struct iovec pieces[64];
-	int first = before ? cursor_vector(&whole, pieces, 32, before) : 0;
+	int first = before ? cursor_vector(&whole, pieces, 31, before) : 0;
 	uint64_t again = 0;
 	for (int i = 0; i < first; i++)
 		again += pieces[i].iov_len;
 	if (again != before)
 		return 0; /* in too many pieces */
+	void *scratch = twice ? process_memory(twice) : NULL;
+	if (twice && !scratch)
+		return 0;
+	if (twice)
+		pieces[first++] = (struct iovec){scratch, twice};
 	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)(first + cursor_vector(to, pieces + first, 32, limit))};
 	long got = sys_call3(SYS_recvmsg, stream->fd, &message, MSG_PEEK | MSG_DONTWAIT | (discard ? MSG_TRUNC : 0));
-	if (got <= (long)before)
+	if (scratch)
+		sys_call2(SYS_munmap, scratch, twice);
+	if (got <= (long)known)
 		return 0;
-	cursor_skip(to, (uint64_t)got - before);
-	return got - (long)before;
+	cursor_skip(to, (uint64_t)got - known);
+	return got - (long)known;
 }
 
 /* More to peek at behind the `got` bytes of the current segment: what lies in the segments that follow it without a gap. */
 static long peek_further(struct nn_stream *stream, struct cursor whole, uint64_t got, struct cursor *to, bool discard)
 {
 	uint64_t newest = peer_epoch(stream), tail = atomic_load(&stream->peer->tail);
+	uint64_t at = atomic_load_explicit(&stream->own->head, memory_order_relaxed) + got;
 	long total = 0;
 	bool kernel = false;
 	for (uint64_t epoch = stream->rx_epoch + 1; to->left && epoch <= newest && newest - epoch < END_SEGMENTS - 1; epoch++) {
@@ -172,19 +182,24 @@ static long peek_further(struct nn_stream *stream, struct cursor whole, uint64_t
 		uint64_t end = epoch == newest ? tail : atomic_load(&stream->peer->segments[(epoch + 1) % END_SEGMENTS].start);
 		unsigned log2 = (unsigned)(where & SEGMENT_LOG2_MASK);
 		uint64_t offset = where & ~(uint64_t)SEGMENT_LOG2_MASK;
-		if (where == SEGMENT_OUTSIDE && !kernel) {
+		if (where != SEGMENT_OUTSIDE && end <= at)
+			continue; /* all of it comes again by TCP */
+		if (where == SEGMENT_OUTSIDE && !kernel && start <= at) {
 			/* The kernel holds what comes after our ring, or after what it had of the current segment, up to where the next one was
 			 * known to begin. */
-			long more = peek_kernel(stream, whole, stream->rx_ring ? 0 : got, to, epoch == newest ? UINT64_MAX : end - start, discard);
+			long more = peek_kernel(stream, whole, stream->rx_ring ? 0 : got, at - start, to, epoch == newest ? UINT64_MAX : end - at, discard);
 			kernel = true;
 			total += more;
-			if (epoch != newest && (uint64_t)more == end - start)
+			if (epoch != newest && (uint64_t)more == end - at) {
+				at = end;
 				continue;
+			}
 			break;
 		}
-		if (where == SEGMENT_OUTSIDE || !region_ring_valid(stream->pair->peer_length, offset, log2) || end < start ||
+		if (where == SEGMENT_OUTSIDE || start != at || !region_ring_valid(stream->pair->peer_length, offset, log2) ||
 			end - start > 1ull << log2)
 			break;
+		at = end;
 		uint64_t count = end - start < to->left ? end - start : to->left;
 		const uint8_t *ring = (const uint8_t *)stream->pair->peer + offset;
 		uint64_t place = start & ((1ull << log2) - 1);

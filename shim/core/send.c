@@ -87,9 +87,10 @@ static bool serve_peer(struct nn_stream *stream)
  * would have had room. */
 static void mark_full(struct nn_stream *stream, int flags)
 {
-	if (((stream->pair->inherited && stream_nonblocking(stream, flags)) || !stall_left(stream)) && stall_leave(stream))
+	bool waits = !stream_nonblocking(stream, flags);
+	if (((stream->pair->inherited && !waits) || !stall_left(stream)) && stall_leave(stream))
 		return;
-	stall_note(stream);
+	stall_note(stream, waits);
 	atomic_store_explicit(&stream->tx_full, 1, memory_order_relaxed);
 	tx_want_room(stream);
 }
@@ -100,7 +101,7 @@ static void mark_if_full(struct nn_stream *stream)
 	if (room(stream, atomic_load_explicit(&stream->own->tail, memory_order_relaxed), 1) || tx_grow(stream, 1))
 		return;
 	atomic_store_explicit(&stream->tx_full, 1, memory_order_relaxed);
-	stall_note(stream);
+	stall_note(stream, false);
 	tx_want_room(stream);
 }
 

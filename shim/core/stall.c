@@ -8,6 +8,7 @@
 #include "shim/core/process.h"
 #include "shim/core/switch.h"
 #include "shim/core/sys.h"
+#include "shim/wait/waiter.h"
 
 #define ALONE_NS 20000000u
 #define BOTH_NS STALL_NS /* the peer waits for room, too */
@@ -19,29 +20,38 @@
 
 static _Atomic uint32_t listed; /* 1 + index of the first stream, 0: none */
 
-static void list(struct nn_stream *stream)
+/* False: it is already. */
+static bool list(struct nn_stream *stream)
 {
 	if (atomic_exchange(&stream->stall_listed, true))
-		return;
+		return false;
 	uint32_t first = atomic_load(&listed);
 	do
 		atomic_store(&stream->stall_next, first);
 	while (!atomic_compare_exchange_weak(&listed, &first, stream->index + 1));
+	return true;
 }
 
-void stall_note(struct nn_stream *stream)
+/* True: it was not listed before. */
+static bool note(struct nn_stream *stream)
 {
 	uint64_t head = atomic_load(&stream->peer->head);
 	if (!stream->stall_at || stream->stall_head != head) {
 		stream->stall_head = head;
 		stream->stall_at = nn_now_ns();
 	}
-	list(stream);
+	return list(stream);
+}
+
+void stall_note(struct nn_stream *stream, bool waits)
+{
+	if (note(stream) && !waits)
+		waiters_ring_own(stream->pair, stream->own);
 }
 
 uint64_t stall_left(struct nn_stream *stream)
 {
-	stall_note(stream);
+	note(stream);
 	uint64_t limit = stream->pair->inherited ? CHILD_NS : atomic_load(&stream->peer->space_at) ? BOTH_NS : ALONE_NS;
 	uint64_t passed = nn_now_ns() - stream->stall_at;
 	return passed < limit ? limit - passed : 0;

@@ -9,7 +9,7 @@
  * between, stays on TCP for a while first.
  *
  * A while is short where the peer waits for room, too: then each is likely to wait for the other. Whoever sends looks for himself; for those who
- * wait for room in poll, select or an epoll set, the streams that were full are listed, and looked at before every sleep.
+ * wait for room in poll, select or an epoll set, the streams that were full are listed, and looked at by each such call, and before it sleeps.
  *
  * What is unread goes along as a process that ends then leaves it to the kernel, and whoever passes a descriptor away is free to. Where the
  * kernel has no room for it, but no way out shows for longer, it stays in the ring, for as long as both ends live.
@@ -22,8 +22,8 @@
 /* Who waits for room looks this often. */
 #define STALL_NS 5000000ull
 
-/* A send has found no room. Under tx_lock. */
-void stall_note(struct nn_stream *stream);
+/* A send has found no room. Who does not wait leaves that to others, who may be asleep since before. Under tx_lock. */
+void stall_note(struct nn_stream *stream, bool waits);
 
 /* Nanoseconds until a full ring counts as stalled, if nothing is read until then; 0: it does. Under tx_lock. */
 uint64_t stall_left(struct nn_stream *stream);

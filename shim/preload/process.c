@@ -3,7 +3,7 @@
  * Processes: copies, other programs, the end.
  *
  * A copy of the process runs prepare, parent and child exactly once: for fork, forkpty and daemon by the handlers that
- * start.c registers with libc (which therefore run after all other libraries' prepare handlers and before their child
+ * start.c registers with libc, as the first (which therefore run after all other libraries' prepare handlers and before their child
  * handlers: those may use streams), for _Fork and clone, which run no handlers, here. The child of vfork has its parent's
  * memory: what it would inherit goes back to TCP before, and what it copies for the program that it becomes, when it does
  * (descriptor.c). For posix_spawn and its kin see spawn.c.

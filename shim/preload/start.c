@@ -188,9 +188,22 @@ static int open_log(void)
 	return 0;
 }
 
+/*
+ * Handlers of all libraries run between ours, which hold locks that their calls want: so ours are registered before any other. The
+ * constructors of the program's libraries run before ours.
+ */
 static int watch_forks(void)
 {
-	return -pthread_atfork(fork_prepare, fork_parent, fork_child);
+	static _Atomic bool done;
+	return atomic_exchange(&done, true) ? 0 : -pthread_atfork(fork_prepare, fork_parent, fork_child);
+}
+
+/* What pthread_atfork, a part of each library, calls. */
+EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *library);
+EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *library)
+{
+	watch_forks();
+	return real.__register_atfork(prepare, parent, child, library);
 }
 
 static int (*const steps[])(void) = {
