@@ -33,6 +33,18 @@ static void say(struct nn_stream *stream, uint64_t flags)
 	stream_tell(stream);
 }
 
+void close_pay_all(void)
+{
+	bool paid = true;
+	for (uint32_t i = 0; i < stream_top() && paid; i++) {
+		struct nn_stream *stream = stream_hold(i);
+		if (!stream)
+			continue;
+		paid = !stream_is_paired(stream) || !atomic_load(&stream->fds) || tx_pay(stream);
+		stream_put(stream);
+	}
+}
+
 static void linger_no_time(int fd)
 {
 	struct linger linger = {.l_onoff = 1};

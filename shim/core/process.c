@@ -17,6 +17,7 @@
 #include "shim/core/lock.h"
 #include "shim/core/report.h"
 #include "shim/core/stream.h"
+#include "shim/core/switch.h"
 #include "shim/core/sys.h"
 
 #define TABLES (256u << 20) /* about what all tables reserve, those made later included */
@@ -278,7 +279,10 @@ static void report_nothing(void)
 
 void nn_finish(void)
 {
-	if (!nn_config.report || nn_in_vfork_child() || atomic_exchange(&finished, 1))
+	if (!nn_fds || nn_in_vfork_child())
+		return;
+	close_pay_all();
+	if (!nn_config.report || atomic_exchange(&finished, 1))
 		return;
 	if (nn_state)
 		report_write(nn_config.report, nn_state);

@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "arena/arena.h"
 #include "shim/core/clock.h"
@@ -97,6 +98,8 @@ struct nn_stream {
 	bool tx_replay_final;     /* afterwards it stays on TCP */
 	uint64_t tx_replay_split; /* with tx_replaying: what lies before this is sent again from the old ring */
 	bool tx_replaying;        /* = own->replaying, when last looked */
+	bool ends_by_reset;       /* meanwhile the socket has SO_LINGER with no time, and had this before: */
+	struct linger linger;
 	uint8_t tx_replay_reason;  /* why the ring is left */
 	uintptr_t tx_frame;        /* see lock_take_in */
 	_Atomic uint32_t tx_full;  /* the last send found no room */

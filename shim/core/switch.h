@@ -121,6 +121,9 @@ bool tx_replay_more(struct nn_stream *stream);
  * where that is not all, and the peer does not read, the connection can only be reset (-> false). Takes the lock; waits briefly. */
 bool tx_pay(struct nn_stream *stream);
 
+/* For all streams of a process that ends, while nobody waits for long. */
+void close_pay_all(void);
+
 void tx_reload(struct nn_stream *stream); /* as rx_reload */
 bool tx_moved(const struct nn_stream *stream); /* needs no lock */
 void tx_follow(struct nn_stream *stream); /* the same, and epoll sets hear of it; not while one forks */

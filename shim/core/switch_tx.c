@@ -269,6 +269,23 @@ void tx_serve_outside(struct nn_stream *stream)
 	replay_from(stream, from, NN_REASON_PEER, true);
 }
 
+/* Should this process die before all of it is sent again, its peer must not take the end of that for the end of all: until then the kernel
+ * resets the connection. */
+static void end_by_reset(struct nn_stream *stream, bool reset)
+{
+	struct linger now = {0}, none = {.l_onoff = 1};
+	socklen_t length = sizeof now;
+	if (stream->ends_by_reset == reset || sys_call5(SYS_getsockopt, stream->fd, SOL_SOCKET, SO_LINGER, &now, &length) < 0)
+		return;
+	stream->ends_by_reset = reset;
+	if (reset) {
+		stream->linger = now;
+		sys_call5(SYS_setsockopt, stream->fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+	} else if (now.l_onoff && !now.l_linger) { /* else the application has changed it */
+		sys_call5(SYS_setsockopt, stream->fd, SOL_SOCKET, SO_LINGER, &stream->linger, sizeof stream->linger);
+	}
+}
+
 bool tx_replay_more(struct nn_stream *stream)
 {
 	struct end_block *own = stream->own;
@@ -284,6 +301,7 @@ bool tx_replay_more(struct nn_stream *stream)
 			count = mask + 1 - at;
 		long sent = sys_call6(SYS_sendto, stream->fd, ring + at, count, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 		if (sent == -EAGAIN || sent == -EINTR) {
+			end_by_reset(stream, true);
 			return false;
 		}
 		if (sent < 0) { /* broken: the next call tells the application */
@@ -294,6 +312,7 @@ bool tx_replay_more(struct nn_stream *stream)
 	}
 	atomic_store(&own->replaying, 0);
 	stream->tx_replaying = false;
+	end_by_reset(stream, false);
 	leave_ring(stream, (enum nn_reason)stream->tx_replay_reason, stream->tx_replay_final, stream->tx_replay_from);
 	atomic_store_explicit(&stream->raw_tx, 0, memory_order_release);
 	epoll_stream_moved(stream);
@@ -418,6 +437,8 @@ void tx_follow(struct nn_stream *stream)
 {
 	bool by_ring = stream->tx_ring, replaying = stream->tx_replaying;
 	tx_reload(stream);
+	if (!stream->tx_replaying)
+		end_by_reset(stream, false);
 	if ((by_ring && !stream->tx_ring) || replaying != stream->tx_replaying)
 		epoll_stream_moved(stream); /* room is the kernel's to tell from here on */
 }
