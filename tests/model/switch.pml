@@ -36,6 +36,8 @@
  *   S7  The peer is gone when it says CLOSED, when TCP says reset, or when TCP says FIN and its flags do not.
  *   S8  A sender that leaves for good takes along what is unread, if its newest segment is a ring that the receiver has entered: it
  *       publishes a last segment outside at the head and sends again from there, as if asked.
+ *   S9  A sender whose ring stalls does the same, from the head or where its newest ring begins, but may go up again when all of it has gone
+ *       to TCP.
  *
  * Rules of the receiver
  *   R1  READY only when no read that knows nothing of segments is under way.
@@ -48,6 +50,8 @@
  *   R7  WANT after `frozen`. Answered are FINAL, FIN and an end of TCP. Then, if no byte it still needs lies in a
  *       ring, it enters the last segment and lets the fd go: whoever has it reads TCP alone. Else it must read on.
  *
+ *   R8  It enters no later segment before it has dropped what comes twice.
+ *
  * Every wait is on a condition that somebody else makes true: that a sleeper is woken is shown in sleep.pml. The state
  * graph has no cycle (`check` verifies that as well), hence every run ends; every end that is not stuck has delivered
  * all: "eventually" comes without an appeal to fairness.
@@ -56,7 +60,7 @@
  *
  * Sizes: -DCOARSE (fewer, larger steps), -DNDIR=1|2 directions, -DTOTAL bytes in each, -DSW switches of the sender's free will, -DCAP.
  * Features: -DRAW (starts before READY), -DGROW, -DCLOSE, -DKILL0, -DKILL1 (that end dies at any step), -DWANT=times
- * the receiver asks, -DLEAVE (the sender may leave with what is unread), -DGIVEUP (it may tire of waiting and read on), -DSPARE (NDIR=1: TCP may hold a byte the sender
+ * the receiver asks, -DLEAVE (the sender may leave with what is unread), -DSPILL (it may stall), -DGIVEUP (it may tire of waiting and read on), -DSPARE (NDIR=1: TCP may hold a byte the sender
  * never read, the receiver may have sent FIN), -DEARLY (the application may write less than TOTAL).
  * -DBREAK_... breaks one rule; `check` wants SPIN to find out.
  */
@@ -316,6 +320,23 @@ proctype Tx(byte d)
 	   tx_flags[d] = tx_flags[d] | FINAL
 #endif
 
+#ifdef SPILL
+	/* S9 */
+	:: atomic {
+		NOW != OUTSIDE && wr == N && head[d] < N && sw < SW && !(rx_flags[d] & WANTS) && !(tx_flags[d] & (FINAL | FIN)) ->
+		sw++;
+		wr = head[d];
+		if
+#ifndef BREAK_SPILL_BEFORE_RING
+		:: wr < START(d, epoch[d]) && (ACKED || WHERE(d, epoch[d] - 1) == OUTSIDE) -> wr = START(d, epoch[d])
+#endif
+		:: else
+		fi;
+		repeating[d] = (wr < N)
+	   };
+	   publish_segment(wr, OUTSIDE)
+#endif
+
 #ifdef WANT
 	/* S4 */
 	:: (rx_flags[d] & WANTS) && !(tx_flags[d] & (FINAL | FIN)) ->
@@ -391,7 +412,11 @@ inline find_segment()
 	do
 	:: n <= ep ->
 		if
+#ifdef BREAK_ENTER_BEFORE_DROPPED
 		:: START(d, n) <= rx -> e = n; end = NEVER
+#else
+		:: START(d, n) <= rx && skip_bytes == 0 -> e = n; end = NEVER
+#endif
 		:: else -> end = MIN(end, START(d, n))
 		fi;
 		n++
@@ -409,7 +434,7 @@ inline enter_segment()
 			er = e;
 			assert(START(d, e) <= rx);
 			skip_bytes = rx - START(d, e);
-#if !defined(GIVEUP) && !defined(LEAVE)
+#if !defined(GIVEUP) && !defined(LEAVE) && !defined(SPILL)
 			assert(skip_bytes == 0);
 #endif
 			acked[d] = e;
