@@ -38,7 +38,7 @@
 #define BIT(number) (1ull << ((number)-1))
 #define LIBC_OWN (BIT(32) | BIT(33)) /* cancellation; setuid in all threads */
 
-static _Atomic uint64_t changes = 1;
+_Atomic uint64_t signals_changes = 1;
 
 /* Taken by this number of the process, so that a child of fork does not find it taken for ever. */
 static _Atomic uint32_t lock;
@@ -63,7 +63,7 @@ static struct {
 
 void nn_signals_changed(void)
 {
-	atomic_fetch_add(&changes, 1);
+	atomic_fetch_add(&signals_changes, 1);
 }
 
 static struct signals ask_kernel(void)
@@ -91,7 +91,7 @@ static struct signals ask_kernel(void)
 
 struct signals signals_caught(void)
 {
-	uint64_t now = atomic_load(&changes);
+	uint64_t now = atomic_load(&signals_changes);
 	if (atomic_load(&known.changes) == now) {
 		struct signals caught = {atomic_load(&known.restarting), atomic_load(&known.interrupting), atomic_load(&known.silent)};
 		if (atomic_load(&known.changes) == now) /* else they may be a mixture */
@@ -256,7 +256,7 @@ int signals_fall_asleep(struct signals_sleep *sleep, struct timespec *limit)
 {
 	sleep->fd = -1;
 	sleep->place = -1;
-	sleep->changes = atomic_load(&changes);
+	sleep->changes = atomic_load(&signals_changes);
 	sleep->caught = signals_caught();
 	sleep->told = tell(sleep->caught, limit);
 	sleep->held = !sleep->told && block(sleep->caught, &sleep->blocked);
@@ -325,5 +325,5 @@ bool signals_interrupted(const struct signals_sleep *sleep)
 	if (sleep->caught.silent && sleep->caught.interrupting)
 		return true;
 	/* Another thread may have set the handler that ended the sleep during it. */
-	return atomic_load(&changes) != sleep->changes && signals_caught().interrupting;
+	return atomic_load(&signals_changes) != sleep->changes && signals_caught().interrupting;
 }

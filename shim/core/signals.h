@@ -20,6 +20,9 @@ struct signals {
 
 struct signals signals_caught(void);
 
+/* Counts changes of handlers. What holds for signals_caught() holds until the next. */
+extern _Atomic uint64_t signals_changes;
+
 /* Handlers that have run on this thread so far. A call that may wait asks as it begins. */
 struct nn_ran signals_ran(void);
 

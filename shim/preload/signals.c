@@ -72,10 +72,16 @@ static __thread struct {
 	uint32_t depth;
 	bool blocked;  /* signals are, as one has come, or could come unseen; */
 	uint64_t mask; /* before it was */
+	uint64_t seen; /* signals_changes, when no handler could come unseen */
 } stretch __attribute__((tls_model("initial-exec")));
 
-static void block_unseen(void)
+static void block_unseen(uint64_t changes)
 {
+	struct signals caught = signals_caught();
+	if (!((caught.silent & ~FAULTS) | ((caught.restarting | caught.interrupting) & REAL_TIME))) {
+		stretch.seen = changes;
+		return;
+	}
 	const uint64_t all = ~FAULTS;
 	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &stretch.mask, KERNEL_SIGSET);
 	stretch.blocked = true;
@@ -83,11 +89,9 @@ static void block_unseen(void)
 
 void signals_keep(void)
 {
-	if (!stretch.depth) {
-		struct signals caught = signals_caught();
-		if (__builtin_expect((caught.silent & ~FAULTS) | ((caught.restarting | caught.interrupting) & REAL_TIME), 0))
-			block_unseen();
-	}
+	uint64_t changes = atomic_load_explicit(&signals_changes, memory_order_relaxed);
+	if (__builtin_expect(stretch.seen != changes, 0) && !stretch.depth)
+		block_unseen(changes);
 	stretch.depth++;
 	atomic_signal_fence(memory_order_seq_cst);
 }

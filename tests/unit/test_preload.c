@@ -353,6 +353,7 @@ void nn_inheriting_any(void)
 }
 
 static uint64_t silent;
+_Atomic uint64_t signals_changes = 1;
 
 struct signals signals_caught(void)
 {
@@ -879,6 +880,7 @@ static void handlers_wait(void **state)
 	front.let_handlers();
 	assert_int_equal(got_number, SIGUSR1);
 	silent = 1; /* handlers that nobody counts: signals are blocked, */
+	signals_changes++;
 	front.keep_handlers();
 	got_number = 0;
 	raise(SIGUSR1);
@@ -891,11 +893,13 @@ static void handlers_wait(void **state)
 	front.let_handlers();
 	assert_int_equal(got_number, SIGUSR1);
 	silent = 1ull << (SIGSEGV - 1); /* but for faults */
+	signals_changes++;
 	front.keep_handlers();
 	pthread_sigmask(SIG_SETMASK, NULL, &mask);
 	assert_true(sigisemptyset(&mask));
 	front.let_handlers();
 	silent = 0;
+	signals_changes++;
 	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), on_signal_too);
 }
 
