@@ -122,7 +122,8 @@ class Lab:
     def start(self, command, shimmed, side, **more):
         """Starts a process of `side` ("server" or "client")."""
         errors = open(self.path("stderr"), "ab")
-        process = subprocess.Popen(command, env=self.environment(shimmed, side), stdin=subprocess.DEVNULL, stderr=errors,
+        more.setdefault("stdin", subprocess.DEVNULL)
+        process = subprocess.Popen(command, env=self.environment(shimmed, side), stderr=errors,
                                    cwd=self.folder, start_new_session=True, **more)
         errors.close()
         self.processes.append(process)

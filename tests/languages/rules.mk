@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# gRPC in several languages. What it needs of each language is fetched into $(BUILD)/languages, so `make test` leaves it alone.
+LANGUAGES := $(BUILD)/languages
+languages := tests/languages
+languages-cpp := $(LANGUAGES)/cpp/cpp-sync $(LANGUAGES)/cpp/cpp-callback
+
+.PHONY: languages languages-peers
+languages: build-all ## gRPC programs in C++, Python, Node, Java, Rust and Ruby, each with each; and Envoy between (scripts/setup languages)
+	-$(Q)$(MAKE) --no-print-directory -k languages-peers
+	$(Q)$(run-tests) tests/languages/run:3600
+
+languages-cxxflags = -std=gnu++17 -O2 -g -I$(LANGUAGES)/cpp $(shell pkg-config --cflags grpc++ protobuf)
+
+$(LANGUAGES)/cpp/echo.pb.cc: $(languages)/echo.proto
+	@mkdir -p $(@D)
+	$(call say,PROTOC,$<)protoc -I$(<D) --cpp_out=$(@D) --grpc_out=$(@D) --plugin=protoc-gen-grpc="$$(command -v grpc_cpp_plugin)" $<
+$(LANGUAGES)/cpp/echo.grpc.pb.cc: $(LANGUAGES)/cpp/echo.pb.cc ;
+$(LANGUAGES)/cpp/%.pb.o: $(LANGUAGES)/cpp/%.pb.cc
+	$(call say,CXX,$<)$(CXX) $(languages-cxxflags) -c -o $@ $<
+$(LANGUAGES)/cpp/%.o: $(languages)/peers/%.cc $(LANGUAGES)/cpp/echo.pb.cc
+	$(call say,CXX,$<)$(CXX) $(languages-cxxflags) -Wall -Wextra -MMD -MP -c -o $@ $<
+$(languages-cpp): %: %.o $(addprefix $(LANGUAGES)/cpp/,cpp.o echo.pb.o echo.grpc.pb.o)
+	$(call say,LD,$@)$(CXX) -o $@ $^ $$(pkg-config --libs grpc++ protobuf) -lz
+
+# A peer whose language cannot be had is skipped by the tests.
+$(LANGUAGES)/python/made: $(languages)/requirements.txt $(languages)/echo.proto
+	@mkdir -p $(@D)
+	$(call say,PIP,$<)/usr/bin/python3 -m venv $(@D)/venv
+	$(Q)$(@D)/venv/bin/pip install -q --disable-pip-version-check -r $<
+	$(Q)$(@D)/venv/bin/python -m grpc_tools.protoc -I$(languages) --python_out=$(@D) --grpc_python_out=$(@D) echo.proto
+	$(Q)touch $@
+
+languages-peers: $(languages-cpp) $(LANGUAGES)/python/made
