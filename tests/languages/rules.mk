@@ -23,11 +23,27 @@ $(languages-cpp): %: %.o $(addprefix $(LANGUAGES)/cpp/,cpp.o echo.pb.o echo.grpc
 	$(call say,LD,$@)$(CXX) -o $@ $^ $$(pkg-config --libs grpc++ protobuf) -lz
 
 # A peer whose language cannot be had is skipped by the tests.
-$(LANGUAGES)/python/made: $(languages)/requirements.txt $(languages)/echo.proto
+$(LANGUAGES)/python/made: $(languages)/peers/requirements.txt $(languages)/echo.proto
 	@mkdir -p $(@D)
 	$(call say,PIP,$<)/usr/bin/python3 -m venv $(@D)/venv
 	$(Q)$(@D)/venv/bin/pip install -q --disable-pip-version-check -r $<
 	$(Q)$(@D)/venv/bin/python -m grpc_tools.protoc -I$(languages) --python_out=$(@D) --grpc_python_out=$(@D) echo.proto
 	$(Q)touch $@
 
-languages-peers: $(languages-cpp) $(LANGUAGES)/python/made
+$(LANGUAGES)/node/made: $(languages)/peers/package.json
+	@mkdir -p $(@D)
+	$(call say,NPM,$<)cp $< $(@D)/package.json
+	$(Q)cd $(@D) && npm install --silent --no-package-lock --no-fund --no-audit --ignore-scripts
+	$(Q)touch $@
+
+# Of gRPC's code generator for Java there is no Debian package; the peer describes its methods by itself.
+$(LANGUAGES)/java/libraries: $(languages)/peers/java/pom.xml
+	@mkdir -p $(@D)
+	$(call say,MVN,$<)mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(abspath $(@D))/lib
+	$(Q)touch $@
+$(LANGUAGES)/java/made: $(languages)/echo.proto $(languages)/peers/java/Peer.java $(LANGUAGES)/java/libraries
+	$(call say,JAVAC,$(<D)/peers/java/Peer.java)protoc -I$(<D) --java_out=$(@D) $<
+	$(Q)javac -XDignore.symbol.file -d $(@D)/classes -cp '$(@D)/lib/*' $(@D)/languages/*.java $(languages)/peers/java/Peer.java
+	$(Q)touch $@
+
+languages-peers: $(languages-cpp) $(addprefix $(LANGUAGES)/,python/made node/made java/made)
