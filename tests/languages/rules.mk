@@ -46,4 +46,11 @@ $(LANGUAGES)/java/made: $(languages)/echo.proto $(languages)/peers/java/Peer.jav
 	$(Q)javac -XDignore.symbol.file -d $(@D)/classes -cp '$(@D)/lib/*' $(@D)/languages/*.java $(languages)/peers/java/Peer.java
 	$(Q)touch $@
 
-languages-peers: $(languages-cpp) $(addprefix $(LANGUAGES)/,python/made node/made java/made)
+# Cargo writes beside its manifest.
+$(LANGUAGES)/rust/peer: $(languages)/echo.proto $(addprefix $(languages)/peers/rust/,Cargo.toml build.rs src/main.rs)
+	@mkdir -p $(@D)
+	$(call say,CARGO,$(<D)/peers/rust)cp -r $(languages)/peers/rust/. $< $(@D)
+	$(Q)cd $(@D) && CARGO_TARGET_DIR=target cargo build -q --release -j2
+	$(Q)cp $(@D)/target/release/peer $@
+
+languages-peers: $(languages-cpp) $(addprefix $(LANGUAGES)/,python/made node/made java/made rust/peer)
