@@ -53,4 +53,11 @@ $(LANGUAGES)/rust/peer: $(languages)/echo.proto $(addprefix $(languages)/peers/r
 	$(Q)cd $(@D) && CARGO_TARGET_DIR=target cargo build -q --release -j2
 	$(Q)cp $(@D)/target/release/peer $@
 
-languages-peers: $(languages-cpp) $(addprefix $(LANGUAGES)/,python/made node/made java/made rust/peer)
+# The gem is Debian's, and so is the plugin.
+$(LANGUAGES)/ruby/made: $(languages)/echo.proto
+	@mkdir -p $(@D)
+	$(call say,PROTOC,$<)ruby -e 'require "grpc"'
+	$(Q)protoc -I$(<D) --ruby_out=$(@D) --grpc_out=$(@D) --plugin=protoc-gen-grpc="$$(command -v grpc_ruby_plugin)" $<
+	$(Q)touch $@
+
+languages-peers: $(languages-cpp) $(addprefix $(LANGUAGES)/,python/made node/made java/made rust/peer ruby/made)

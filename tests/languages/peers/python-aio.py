@@ -7,7 +7,7 @@ import time
 
 import grpc
 from python_common import (CLIENT, METADATA, MISSING, SERVER, SIZES, add_to, contents, echoed, is_whole, load_of, loads_to_collect, pb,
-                   require, require_same, rpc)
+                           require, require_same, rpc)
 
 
 class Service(rpc.EchoServicer):
