@@ -191,9 +191,11 @@ async function awaitGivenUp(count) {
 
 const countGivenUp = async () => (await ask('GivenUp', {})).reply.messages;
 
-async function expect(code, promise, details) {
+const tooLate = [grpc.status.DEADLINE_EXCEEDED, grpc.status.CANCELLED];
+
+async function expect(codes, promise, details) {
 	const {error} = await promise;
-	require_(error && error.code === code && (!details || error.details === details), `not ${code}: ${error}`);
+	require_(error && codes.includes(error.code) && (!details || error.details === details), `not ${codes}: ${error}`);
 }
 
 const cases = {
@@ -259,16 +261,16 @@ const cases = {
 			require_(back.get('x-text')[0] === text && bytes.equals(back.get('x-bytes-bin')[0]), 'other metadata');
 	},
 	async failure() {
-		await expect(grpc.status.NOT_FOUND, ask('Unary', loadOf(10, 404)), 'no such load: ☃');
+		await expect([grpc.status.NOT_FOUND], ask('Unary', loadOf(10, 404)), 'no such load: ☃');
 	},
 	async deadline() {
 		const before = await countGivenUp();
-		await expect(grpc.status.DEADLINE_EXCEEDED, ask('Wait', {}, undefined, {deadline: Date.now() + 200}));
+		await expect(tooLate, ask('Wait', {}, undefined, {deadline: Date.now() + 200}));
 		await awaitGivenUp(before + 1);
 	},
 	async cancel() {
 		const before = await countGivenUp();
-		await expect(grpc.status.CANCELLED, ask('Wait', {}, undefined, {}, (call) => setTimeout(() => call.cancel(), 100)));
+		await expect([grpc.status.CANCELLED], ask('Wait', {}, undefined, {}, (call) => setTimeout(() => call.cancel(), 100)));
 		await awaitGivenUp(before + 1);
 		const talk = new Talk();
 		await talk.exchange(1000, 0);

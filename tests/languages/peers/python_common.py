@@ -4,6 +4,8 @@ import os
 import sys
 import zlib
 
+import grpc
+
 GENERATED = os.environ["GENERATED"]
 sys.path.insert(0, GENERATED)
 import echo_pb2 as pb  # noqa: E402
@@ -18,6 +20,8 @@ TEXT, BYTES = "t" * 2000, bytes(range(256)) * 4
 METADATA = (("x-bytes-bin", BYTES), ("x-text", TEXT))
 SIZES = [0, 1, 100, 16383, 65536, 1048577, 4194304, 67108864]
 MISSING = "no such load: ☃"
+NOT_FOUND, CANCELLED = (grpc.StatusCode.NOT_FOUND,), (grpc.StatusCode.CANCELLED,)
+TOO_LATE = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
 def _block():

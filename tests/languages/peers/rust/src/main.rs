@@ -363,7 +363,6 @@ async fn deadline(client: &mut Client) -> Result<(), Status> {
     let mut request = Request::new(Nothing {});
     request.set_timeout(Duration::from_millis(200));
     let status = client.wait(request).await.expect_err("no status");
-    // tonic's clients say Cancelled when they notice before the server does.
     require(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), status);
     await_given_up(client, before + 1).await
 }
