@@ -66,8 +66,8 @@ def envoy(lab, shimmed, upstream, grpc, files=(), ports=None):
     ports = ports or [free_port(), free_port()]
     with open(lab.path("envoy.json"), "w", encoding="ascii") as file:
         json.dump(configuration(ports, upstream, grpc, files), file)
-    process = lab.start([ENVOY, "-c", lab.path("envoy.json"), "--concurrency", "2", "--disable-hot-restart", "-l", "error"], shimmed, "envoy",
-                        stdout=subprocess.DEVNULL)
+    process = lab.start([ENVOY, "-c", lab.path("envoy.json"), "--concurrency", "2", "--disable-hot-restart", "-l", "error"],
+                        shimmed, "envoy", stdout=subprocess.DEVNULL)
     for port in ports:
         lab.await_port(port, 20)
     return ports, process
