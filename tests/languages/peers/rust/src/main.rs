@@ -358,12 +358,13 @@ async fn await_given_up(client: &mut Client, count: u32) -> Result<(), Status> {
     Ok(())
 }
 
+// The client is first to give up, well before the server: where they meet, h2 takes what gRPC C++ says for an error of protocol, on
+// TCP too, and ends the connection.
 async fn deadline(client: &mut Client) -> Result<(), Status> {
     let before = count_given_up(client).await?;
     let mut request = Request::new(Nothing {});
-    request.set_timeout(Duration::from_millis(200));
-    let status = client.wait(request).await.expect_err("no status");
-    require(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), status);
+    request.set_timeout(Duration::from_secs(10));
+    require(tokio::time::timeout(Duration::from_millis(200), client.wait(request)).await.is_err(), "an answer");
     await_given_up(client, before + 1).await
 }
 
