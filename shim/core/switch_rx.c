@@ -338,10 +338,9 @@ static bool rx_outside(struct nn_stream *stream, enum nn_reason reason, bool mus
 				break;
 			entered = true;
 		}
-		/* What the peer sends again is read by whoever holds the socket next; what was read already must not be. */
-		if (entered)
-			done = rx_drop_skipped(stream);
-		else if (!stream->rx_ring && rx_segment_end(stream) == UINT64_MAX) /* it was outside before we asked */
+		/* What the peer sends again is read by whoever holds the socket next; what was read already must not be. It may have been
+		 * outside before we asked. */
+		if (entered || (!stream->rx_ring && rx_segment_end(stream) == UINT64_MAX))
 			done = rx_drop_skipped(stream);
 		else /* nothing unread, and nothing will come? */
 			done = (peer_tx_flags(stream) & END_FIN) && atomic_load(&stream->peer->tail) == atomic_load(&stream->own->head);
