@@ -19,6 +19,7 @@
 #include "extents.h"
 #include "header.h"
 #include "jemalloc.h"
+#include "sparse.h"
 
 struct arena {
 	extent_hooks_t hooks; /* first: the hooks get its address */
@@ -180,7 +181,7 @@ void arena_destroy(struct arena *arena)
 {
 	if (arena->disowned) {
 		/* The heap is the parent's; its number is lost to us. */
-		arena_sys_munmap(arena->backing.base, arena->backing.length);
+		arena_sparse_unmap(arena->backing.base, arena->backing.length);
 	} else {
 		heap_destroy(arena->heap);
 		backing_destroy(&arena->backend, &arena->backing);

@@ -17,6 +17,7 @@
 
 #include "backend.h"
 #include "header.h"
+#include "sparse.h"
 #include "sys.h"
 
 #ifndef F_SEAL_FUTURE_WRITE
@@ -27,7 +28,7 @@
 
 static int map(int fd, uint64_t offset, uint64_t length, void **base)
 {
-	int error = arena_sys_mmap(base, length, PROT_READ, MAP_SHARED, fd, offset);
+	int error = arena_sparse_map(base, length, PROT_READ, MAP_SHARED, fd, offset);
 
 	if (!error)
 		arena_sys3(SYS_madvise, *base, length, MADV_DONTDUMP);
@@ -78,7 +79,7 @@ int attach_header(void *base, uint64_t magic, uint64_t length, uint64_t end_coun
 {
 	if (header_check(base, magic, length, end_count) == HEADER_FITS)
 		return 0;
-	arena_sys_munmap(base, length);
+	arena_sparse_unmap(base, length);
 	return -EPROTO;
 }
 
@@ -110,5 +111,5 @@ int region_attach(const struct arena_share *share, const struct region **region,
 
 void region_detach(const struct region *region, uint64_t length)
 {
-	arena_sys_munmap(region, length);
+	arena_sparse_unmap((void *)region, length);
 }

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "sparse.h"
 #include "sys.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -58,7 +59,7 @@ int backing_create(const struct arena_backend *backend, uint64_t length, struct 
 
 void backing_destroy(const struct arena_backend *backend, struct backing *backing)
 {
-	arena_sys_munmap(backing->base, backing->length);
+	arena_sparse_unmap(backing->base, backing->length);
 	if (backing->device_slot >= 0)
 		backing_device_release(backend->path, backing);
 }

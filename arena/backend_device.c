@@ -15,6 +15,7 @@
 
 #include "backend.h"
 #include "device_table.h"
+#include "sparse.h"
 #include "sys.h"
 
 static char *put_number(char *at, uint64_t number)
@@ -161,7 +162,7 @@ int backing_device(const char *path, uint64_t length, struct backing *backing)
 	backing->fd = (int)arena_sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
 	if (backing->fd < 0) {
 		error = backing->fd;
-		arena_sys_munmap(backing->base, backing->length);
+		arena_sparse_unmap(backing->base, backing->length);
 		backing_device_release(path, backing);
 		return error;
 	}

@@ -11,6 +11,7 @@
 #include <sys/statfs.h>
 
 #include "backend.h"
+#include "sparse.h"
 #include "sys.h"
 
 /* For file systems without O_TMPFILE: a name that lives for an instant. */
@@ -73,7 +74,7 @@ static int fill(int fd, uint64_t length, struct backing *backing)
 	if (!error)
 		error = (int)arena_sys2(SYS_ftruncate, fd, backing->length);
 	if (!error)
-		error = arena_sys_mmap(&backing->base, backing->length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		error = arena_sparse_map(&backing->base, backing->length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (error)
 		return error;
 	error = backing_populate(backing, 0, REGION_RINGS);
@@ -82,7 +83,7 @@ static int fill(int fd, uint64_t length, struct backing *backing)
 		error = backing->fd < 0 ? backing->fd : 0;
 	}
 	if (error)
-		arena_sys_munmap(backing->base, backing->length);
+		arena_sparse_unmap(backing->base, backing->length);
 	return error;
 }
 

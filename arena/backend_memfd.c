@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "backend.h"
+#include "sparse.h"
 #include "sys.h"
 
 #ifndef F_SEAL_FUTURE_WRITE
@@ -36,13 +37,13 @@ static int fill(int fd, bool huge, struct backing *backing)
 		error = (int)arena_sys4(SYS_fallocate, fd, 0, 0, backing->length);
 	if (error)
 		return error;
-	error = arena_sys_mmap(&backing->base, backing->length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	error = arena_sparse_map(&backing->base, backing->length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (error)
 		return error;
 	error = (int)arena_sys3(SYS_fcntl, fd, F_ADD_SEALS,
 				F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 	if (error)
-		arena_sys_munmap(backing->base, backing->length);
+		arena_sparse_unmap(backing->base, backing->length);
 	return error;
 }
 

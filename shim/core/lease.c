@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "shim/core/lease.h"
 
+#include "arena/sparse.h"
 #include "shim/core/holders.h"
 #include "shim/core/lock.h"
 #include "shim/core/process.h"
@@ -37,7 +38,7 @@ static _Atomic uint32_t late_count; /* beyond LATE: leaked until the pair goes *
 static void take_in(const struct lease *fresh)
 {
 	if (!leases)
-		leases = process_memory(LEASES * sizeof *leases);
+		leases = process_table(LEASES * sizeof *leases);
 	for (uint32_t i = 0; leases && i < LEASES; i++)
 		if (!leases[i].pair) {
 			leases[i] = *fresh;
@@ -140,7 +141,7 @@ void lease_fork_child(void)
 {
 	/* Another thread may have been in the middle of a change. */
 	if (leases)
-		sys_call2(SYS_munmap, leases, LEASES * sizeof *leases);
+		arena_sparse_unmap(leases, LEASES * sizeof *leases);
 	leases = NULL;
 	used = cursor = 0;
 	atomic_store(&late_count, 0);

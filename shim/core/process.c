@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "arena/sparse.h"
 #include "shim/core/hidden.h"
 #include "shim/core/lock.h"
 #include "shim/core/report.h"
@@ -39,6 +40,12 @@ void *process_memory(size_t bytes)
 	void *memory = (void *)sys_call6(
 		SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	return sys_failed(memory) ? NULL : memory;
+}
+
+void *process_table(size_t bytes)
+{
+	void *memory;
+	return arena_sparse_map(&memory, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) < 0 ? NULL : memory;
 }
 
 uint64_t process_allowance(void)
@@ -88,7 +95,7 @@ int nn_start(const struct nn_config *config, const struct nn_front *front)
 	int outcome = streams_start();
 	if (outcome < 0)
 		return outcome;
-	void *table = process_memory(NN_FD_MAX * sizeof *nn_fds);
+	void *table = process_table(NN_FD_MAX * sizeof *nn_fds);
 	if (!table)
 		return -ENOMEM;
 	nn_fds = table; /* from here on descriptors are tracked */
@@ -146,10 +153,15 @@ static int map_state(void *where, struct state **state)
 		return fd;
 	long outcome = sys_call2(SYS_ftruncate, fd, sizeof **state);
 	if (outcome >= 0) {
-		outcome = sys_call6(SYS_mmap, where, sizeof **state, PROT_READ | PROT_WRITE,
-			MAP_SHARED | MAP_NORESERVE | (where ? MAP_FIXED : 0), fd, 0);
-		if (!sys_failed((void *)outcome)) {
-			*state = (struct state *)outcome;
+		void *at = where;
+		if (where) {
+			outcome = sys_call6(SYS_mmap, where, sizeof **state, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0);
+			outcome = sys_failed((void *)outcome) ? outcome : 0;
+		} else {
+			outcome = arena_sparse_map(&at, sizeof **state, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+		}
+		if (outcome == 0) {
+			*state = at;
 			return fd;
 		}
 	}

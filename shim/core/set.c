@@ -28,9 +28,9 @@ static uint64_t secret; /* upper 40 bits of our keys; guessed by no application 
 static bool tables(void)
 {
 	if (!regs)
-		regs = process_memory(REGS * sizeof *regs);
+		regs = process_table(REGS * sizeof *regs);
 	if (!sets)
-		sets = process_memory(SETS * sizeof *sets);
+		sets = process_table(SETS * sizeof *sets);
 	while (!secret) {
 		sys_call3(SYS_getrandom, &secret, sizeof secret, 0);
 		secret &= ~0xffffffull;

@@ -32,7 +32,7 @@ static _Atomic uint64_t free_slots; /* a stack: changes << 32 | 1 + index of the
 
 int streams_start(void)
 {
-	streams = process_memory(STREAMS * sizeof *streams);
+	streams = process_table(STREAMS * sizeof *streams);
 	return streams ? 0 : -ENOMEM;
 }
 

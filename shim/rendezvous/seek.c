@@ -51,14 +51,6 @@ static uint32_t bucket_of(const struct tuple *tuple)
 	return (uint32_t)(hash % BUCKETS);
 }
 
-static void *memory(size_t bytes)
-{
-	void *at = (void *)sys_call6(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		-1, 0);
-
-	return sys_failed(at) ? NULL : at;
-}
-
 struct seek *seek_of(const struct nn_stream *stream)
 {
 	uint32_t number;
@@ -79,7 +71,7 @@ struct seek *seek_add(struct nn_stream *stream)
 	if (!numbers) {
 		if (random_bytes(&bucket_key, sizeof(bucket_key)))
 			return NULL;
-		numbers = memory(STATE_STREAMS * sizeof(*numbers));
+		numbers = process_table(STATE_STREAMS * sizeof(*numbers));
 		if (!numbers)
 			return NULL;
 	}
@@ -92,7 +84,7 @@ struct seek *seek_add(struct nn_stream *stream)
 		if (number / CHUNK == CHUNKS)
 			return NULL;
 		if (!chunks[number / CHUNK]) {
-			chunks[number / CHUNK] = memory(CHUNK * sizeof(struct seek));
+			chunks[number / CHUNK] = process_table(CHUNK * sizeof(struct seek));
 			if (!chunks[number / CHUNK])
 				return NULL;
 		}

@@ -5,6 +5,7 @@
     mirror.py serve           prints "PORT n", serves one client, then prints what it sees
     mirror.py ask PORT        talks to it until both directions are surely up, then prints what it sees
     mirror.py room PORT       talks to it, then prints how many MiB of address space it can have at once
+    mirror.py lock PORT FLAGS FIRST   calls mlockall before it talks (FIRST 1) or afterwards, then prints how many MiB of memory it has
     mirror.py hold PORT       talks to it, prints "READY", and stays until it is killed
     mirror.py child           prints what a program sees that one of these has started
 
@@ -162,6 +163,18 @@ def room(port):
     sock.sendall(b"!")
 
 
+def lock(port, flags, first):
+    if first and libc.mlockall(flags):
+        raise OSError(ctypes.get_errno(), "mlockall")
+    sock, _ = connected(port)
+    if not first and libc.mlockall(flags):
+        raise OSError(ctypes.get_errno(), "mlockall")
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        facts = dict(line.split(":", 1) for line in file)
+    print(json.dumps({"MiB": int(facts["VmRSS"].split()[0]) >> 10, "locked": int(facts["VmLck"].split()[0]) >> 10}), flush=True)
+    sock.sendall(b"!")
+
+
 def hold(port):
     connected(port)
     print("READY", flush=True)
@@ -174,4 +187,4 @@ def child():
 
 
 if __name__ == "__main__":
-    {"serve": serve, "ask": ask, "room": room, "hold": hold, "child": child}[sys.argv[1]](*map(int, sys.argv[2:]))
+    {"serve": serve, "ask": ask, "room": room, "lock": lock, "hold": hold, "child": child}[sys.argv[1]](*map(int, sys.argv[2:]))
