@@ -19,7 +19,6 @@
 #include "extents.h"
 #include "header.h"
 #include "jemalloc.h"
-#include "sparse.h"
 
 struct arena {
 	extent_hooks_t hooks; /* first: the hooks get its address */

@@ -17,7 +17,6 @@
 
 #include "backend.h"
 #include "header.h"
-#include "sparse.h"
 #include "sys.h"
 
 #ifndef F_SEAL_FUTURE_WRITE

@@ -7,7 +7,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#include "sparse.h"
 #include "sys.h"
 
 #ifndef MADV_POPULATE_WRITE

@@ -15,7 +15,6 @@
 
 #include "backend.h"
 #include "device_table.h"
-#include "sparse.h"
 #include "sys.h"
 
 static char *put_number(char *at, uint64_t number)

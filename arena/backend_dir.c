@@ -11,7 +11,6 @@
 #include <sys/statfs.h>
 
 #include "backend.h"
-#include "sparse.h"
 #include "sys.h"
 
 /* For file systems without O_TMPFILE: a name that lives for an instant. */

@@ -11,7 +11,6 @@
 #include <sys/mman.h>
 
 #include "backend.h"
-#include "sparse.h"
 #include "sys.h"
 
 #ifndef F_SEAL_FUTURE_WRITE

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "sparse.h"
+#include "arena.h"
 
 #include <stddef.h>
 #include <sys/mman.h>
@@ -17,7 +17,7 @@ static _Atomic uint32_t top;
 
 _Atomic bool arena_sparse_locking;
 
-void arena_sparse_note(void *base, uint64_t length)
+static void note(void *base, uint64_t length)
 {
 	for (uint32_t i = 0; i < RANGES; i++) {
 		uintptr_t none = 0;
@@ -54,7 +54,7 @@ int arena_sparse_map(void **base, uint64_t length, int prot, int flags, int fd, 
 			arena_sys_munmap(*base, length);
 	}
 	if (!error)
-		arena_sparse_note(*base, length);
+		note(*base, length);
 	return error;
 }
 

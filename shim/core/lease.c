@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "shim/core/lease.h"
 
-#include "arena/sparse.h"
+#include "arena/arena.h"
 #include "shim/core/holders.h"
 #include "shim/core/lock.h"
 #include "shim/core/process.h"

@@ -91,6 +91,11 @@ void nn_finish(void);
 
 void nn_guard_undo(void *guard);
 
+/* Address space that the core reserves and mostly never uses: the bounds of the first such range that ends beyond `address`; false: there is none.
+ * nn_locks_future: the process locks what is mapped from here on (MCL_FUTURE), but for such ranges. */
+bool nn_reserved(uintptr_t address, uintptr_t *begin, uintptr_t *end);
+void nn_locks_future(void);
+
 /* ---- look-up ---------------------------------------------------------------------------------------------------- */
 
 enum nn_kind { NN_NONE = 0, NN_STREAM = 1, NN_LISTENER = 2, NN_SET = 3, NN_HIDDEN = 4 };

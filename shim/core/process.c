@@ -13,7 +13,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include "arena/sparse.h"
 #include "shim/core/hidden.h"
 #include "shim/core/lock.h"
 #include "shim/core/report.h"
@@ -46,6 +45,16 @@ void *process_table(size_t bytes)
 {
 	void *memory;
 	return arena_sparse_map(&memory, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) < 0 ? NULL : memory;
+}
+
+bool nn_reserved(uintptr_t address, uintptr_t *begin, uintptr_t *end)
+{
+	return arena_sparse_next(address, begin, end);
+}
+
+void nn_locks_future(void)
+{
+	atomic_store(&arena_sparse_locking, true);
 }
 
 uint64_t process_allowance(void)

@@ -20,7 +20,7 @@ extern int nn_pid;             /* of the process whose memory this is; differs f
 
 /* Zeroed memory of this process, page-granular, untouched pages cost nothing. NULL when there is none. */
 void *process_memory(size_t bytes);
-/* The same for a table of which little is ever used (arena/sparse.h), and which stays. */
+/* The same for a table of which little is ever used (arena_sparse_map), and which stays. */
 void *process_table(size_t bytes);
 
 /* How much address space tables may take, and memory shared with peers as much again: under RLIMIT_AS what is mapped here is taken from

@@ -10,8 +10,9 @@
 #include "shim/core/sys.h"
 #include "shim/wait/waiter.h"
 
-#define ALONE_NS 20000000u
-#define BOTH_NS STALL_NS /* the peer waits for room, too */
+/* On a busy machine a peer that only waits for its turn on a processor reads nothing for some time slices. */
+#define ALONE_NS 100000000u
+#define BOTH_NS 20000000u /* the peer waits for room, too */
 #define CHILD_NS 200000000u /* for who does not come back, for whatever reason */
 #define MUCH (16u << 20) /* bytes after which a stall counts as the first */
 #define FEW 2u           /* after so many it goes up as soon as it can; then it rests, longer each time: */

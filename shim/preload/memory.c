@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * mlockall(2) makes memory of all address space there is. Of ours (arena/sparse.h) that is gigabytes which are never used: so what is there is locked
+ * mlockall(2) makes memory of all address space there is. Of ours that is gigabytes which are never used (nn_reserved): so what is there is locked
  * one mapping at a time, without those.
  */
 #include "shim/preload/preload.h"
@@ -11,7 +11,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#include "arena/sparse.h"
 #include "shim/core/sys.h"
 
 /* Calls `what` with each stretch of /proc/self/maps that is not ours; false: cannot be read. */
@@ -30,7 +29,7 @@ static bool each_mapping(void (*what)(uintptr_t begin, uintptr_t end, void *data
 			char *rest;
 			uintptr_t at = strtoull(line, &rest, 16), until = strtoull(rest + 1, NULL, 16), ours, behind;
 			for (; at < until; at = behind) {
-				if (!arena_sparse_next(at, &ours, &behind) || ours >= until)
+				if (!nn_reserved(at, &ours, &behind) || ours >= until)
 					ours = behind = until;
 				if (ours > at)
 					what(at, ours, data);
@@ -79,7 +78,7 @@ EXPORT int mlockall(int flags)
 	if (!nn_fds || nn_in_vfork_child() || (flags & ~known) || !(flags & (MCL_CURRENT | MCL_FUTURE)))
 		return real.mlockall(flags);
 	if (flags & MCL_FUTURE) {
-		arena_sparse_locking = true;
+		nn_locks_future();
 		if (!(flags & MCL_CURRENT))
 			return real.mlockall(flags);
 	}

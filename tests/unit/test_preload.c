@@ -210,6 +210,16 @@ void nn_connecting(int fd, const struct sockaddr *address, socklen_t length)
 	(void)fd, (void)address, (void)length;
 }
 
+bool nn_reserved(uintptr_t address, uintptr_t *begin, uintptr_t *end)
+{
+	(void)address, (void)begin, (void)end;
+	return false;
+}
+
+void nn_locks_future(void)
+{
+}
+
 void nn_dissolved(int fd)
 {
 	(void)fd;
