@@ -11,7 +11,7 @@
 #include "shim/wait/waiter.h"
 
 /* On a busy machine a peer that only waits for its turn on a processor reads nothing for some time slices. */
-#define ALONE_NS 100000000u
+#define ALONE_NS STALL_ALONE_NS
 #define BOTH_NS 20000000u /* the peer waits for room, too */
 #define CHILD_NS 200000000u /* for who does not come back, for whatever reason */
 #define MUCH (16u << 20) /* bytes after which a stall counts as the first */

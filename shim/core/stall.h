@@ -19,6 +19,9 @@
 
 #include "shim/core/stream.h"
 
+/* A full ring of whose bytes nothing is read for so long counts as stalled, whatever its peer does. */
+#define STALL_ALONE_NS 100000000u
+
 /* Who waits for room looks this often. */
 #define STALL_NS 5000000ull
 

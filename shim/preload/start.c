@@ -198,6 +198,7 @@ static int watch_forks(void)
 	return atomic_exchange(&done, true) ? 0 : -pthread_atfork(fork_prepare, fork_parent, fork_child);
 }
 
+#if !defined(__SANITIZE_THREAD__) /* which calls it before code of its own making can run */
 /* What pthread_atfork, a part of each library, calls. */
 EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *library);
 EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *library)
@@ -205,6 +206,7 @@ EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (
 	watch_forks();
 	return real.__register_atfork(prepare, parent, child, library);
 }
+#endif
 
 static int (*const steps[])(void) = {
 	real_load,     /* before anything below can call a wrapper; dlsym may allocate */

@@ -149,7 +149,7 @@ static void full_and_shut_down(void)
 	put(MOST);
 	CHECK_IS(nn_shutdown(wire.fd[0], SHUT_WR), 0);
 	stall_sweep(UINT64_MAX);
-	usleep(30000);
+	usleep(STALL_ALONE_NS / 1000 + 10000);
 	CHECK_IS(stall_sweep(UINT64_MAX), UINT64_MAX);
 	CHECK_IS(stream_error(from), 0);
 	while (received < sent)
@@ -167,7 +167,7 @@ static void full_and_not_read(void)
 	put(MOST);
 	CHECK(stall_sweep(UINT64_MAX) < UINT64_MAX);
 	CHECK(from->tx_ring);
-	usleep(30000);
+	usleep(STALL_ALONE_NS / 1000 + 10000);
 	stall_sweep(UINT64_MAX);
 	CHECK(!from->tx_ring && !from->tx_replaying);
 	put(100000);
@@ -195,7 +195,7 @@ static void up_again_behind_what_comes_twice(void)
 	get_rest();
 	put(MOST);
 	stall_sweep(UINT64_MAX);
-	usleep(30000);
+	usleep(STALL_ALONE_NS / 1000 + 10000);
 	stall_sweep(UINT64_MAX);
 	CHECK(!from->tx_ring && !from->tx_replaying);
 	/* As if it had been read from the rings while the peer left them. */
