@@ -8,4 +8,4 @@ $(BUILD)/tests/stress/stress: tests/stress/stress.c tests/stress/ends.c tests/st
 $(BUILD)/tests/stress/%: tests/stress/%.c tests/stress/pair.h
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(CPPFLAGS) $(NN_CFLAGS) $(CFLAGS) -o $@ $< -pthread $(NN_LDFLAGS)
-test-programs += $(addprefix $(BUILD)/tests/stress/,stress set handler crosswise interrupt accept namespaces edges forks handover)
+test-programs += $(addprefix $(BUILD)/tests/stress/,stress set handler crosswise corners interrupt accept namespaces edges forks handover)
