@@ -362,12 +362,12 @@ void nn_inheriting_any(void)
 	notes.inheriting += 100;
 }
 
-static uint64_t silent;
+static uint64_t silent, real_time;
 _Atomic uint64_t signals_changes = 1;
 
 struct signals signals_caught(void)
 {
-	return (struct signals){.silent = silent};
+	return (struct signals){.silent = silent, .interrupting = real_time};
 }
 
 void nn_signals_changed(void)
@@ -913,6 +913,52 @@ static void handlers_wait(void **state)
 	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), on_signal_too);
 }
 
+static int queued[8], queued_count;
+
+static void on_queued(int number, siginfo_t *info, void *context)
+{
+	(void)number, (void)context;
+	if (queued_count < 8)
+		queued[queued_count++] = info->si_value.sival_int;
+}
+
+/* Real-time signals queue: each comes, in its order. The number of a fault that somebody sends is no fault, and spoils no mask. */
+static void more_handlers_wait(void **state)
+{
+	struct sigaction action = {.sa_sigaction = on_queued, .sa_flags = SA_SIGINFO};
+	sigset_t mask;
+	(void)state;
+	needs_own_signals();
+	assert_int_equal(sigaction(SIGRTMIN, &action, NULL), 0);
+	real_time = 1ull << (SIGRTMIN - 1);
+	signals_changes++;
+	queued_count = 0;
+	front.keep_handlers();
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(sigqueue(getpid(), SIGRTMIN, (union sigval){.sival_int = i}), 0);
+	assert_int_equal(queued_count, 0);
+	front.let_handlers();
+	assert_int_equal(queued_count, 3);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(queued[i], i);
+	real_time = 0;
+	signals_changes++;
+	signal(SIGRTMIN, SIG_DFL);
+
+	signal(SIGUSR1, on_signal);
+	signal(SIGTRAP, on_signal);
+	front.keep_handlers();
+	kill(getpid(), SIGUSR1);
+	kill(getpid(), SIGTRAP);
+	got_number = 0;
+	front.let_handlers();
+	assert_int_not_equal(got_number, 0);
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	assert_true(sigisemptyset(&mask));
+	signal(SIGUSR1, SIG_DFL);
+	signal(SIGTRAP, SIG_DFL);
+}
+
 static sigjmp_buf after_fault;
 static volatile sig_atomic_t leave_by_jump;
 static void *faulty;
@@ -1214,6 +1260,7 @@ int main(void)
 		TEST(handlers),
 		TEST(handlers_are_counted),
 		TEST(handlers_wait),
+		TEST(more_handlers_wait),
 		TEST(faults_in_a_stretch),
 		TEST(rights),
 		TEST(every_fork_once),
