@@ -935,7 +935,7 @@ static void more_handlers_wait(void **state)
 	queued_count = 0;
 	front.keep_handlers();
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(sigqueue(getpid(), SIGRTMIN, (union sigval){.sival_int = i}), 0);
+		assert_int_equal(pthread_sigqueue(pthread_self(), SIGRTMIN, (union sigval){.sival_int = i}), 0);
 	assert_int_equal(queued_count, 0);
 	front.let_handlers();
 	assert_int_equal(queued_count, 3);
