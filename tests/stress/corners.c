@@ -4,6 +4,8 @@
  *   jumps    a handler leaves recv, send, poll, select or epoll_wait by siglongjmp, the idiom of a time limit by SIGALRM; then the connection
  *            is closed: its peer must see that. After many such jumps a call that waits still sleeps
  *   stacks   a thread and a handler with as little stack as there may be talk over a fresh connection until it is up
+ *   masks    what ppoll, pselect and epoll_pwait are given counts for the whole call: what is let in ends it, also where it does not wait, and
+ *            what is not comes afterwards
  *   queued   real-time signals queued to a thread that is busy with connections come in their order
  */
 #include "tests/stress/pair.h"
@@ -155,6 +157,63 @@ static void stacks(void)
 	raise(SIGUSR1);
 }
 
+/* ---- masks -------------------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t handled;
+static pthread_t waiter;
+
+static void count(int number)
+{
+	(void)number;
+	handled++;
+}
+
+/* Bytes that the call did not ask for wake it within the library. */
+static void *disturb(void *ends)
+{
+	for (int i = 0; i < 10; i++) {
+		usleep(20000);
+		if (i == 3)
+			pthread_kill(waiter, SIGUSR2);
+		send(((int *)ends)[0], "x", 1, 0);
+	}
+	return NULL;
+}
+
+static void masks(void)
+{
+	struct timespec none = {0, 0}, some = {0, 300000000};
+	struct epoll_event event = {.events = EPOLLPRI};
+	int ends[2], set = epoll_create1(EPOLL_CLOEXEC);
+	sigset_t open, one;
+	pthread_t thread;
+	connect_both(ends);
+	warm_both(ends);
+	signal(SIGUSR2, count);
+	sigemptyset(&open);
+	sigemptyset(&one);
+	sigaddset(&one, SIGUSR2);
+	waiter = pthread_self();
+	pthread_sigmask(SIG_BLOCK, &one, NULL);
+	struct pollfd entry = {.fd = ends[1], .events = POLLIN};
+	raise(SIGUSR2);
+	handled = 0;
+	if (ppoll(&entry, 1, &none, &open) != -1 || errno != EINTR || handled != 1)
+		complain("ppoll that does not wait lets nothing in", handled);
+	pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+	entry.events = POLLPRI;
+	epoll_ctl(set, EPOLL_CTL_ADD, ends[1], &event);
+	for (int i = 0; i < 2; i++) {
+		handled = 0;
+		if (pthread_create(&thread, NULL, disturb, ends))
+			exit(2);
+		int result = i ? epoll_pwait(set, &event, 1, 300, &one) : ppoll(&entry, 1, &some, &one);
+		if (result || handled != 1)
+			complain("what a mask blocks ends the call", result);
+		pthread_join(thread, NULL);
+	}
+}
+
 /* ---- queued ------------------------------------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t came, disorder, busy;
@@ -205,7 +264,8 @@ int main(void)
 {
 	stacks();
 	jumps();
+	masks();
 	queued();
-	printf("# stacks, jumps and queued signals");
+	printf("# stacks, jumps, masks and queued signals");
 	return failed;
 }
