@@ -171,9 +171,9 @@ static void count(int number)
 /* Bytes that the call did not ask for wake it within the library. */
 static void *disturb(void *ends)
 {
-	for (int i = 0; i < 10; i++) {
-		usleep(20000);
-		if (i == 3)
+	for (int i = 0; i < 16; i++) {
+		usleep(50000);
+		if (i == 5)
 			pthread_kill(waiter, SIGUSR2);
 		send(((int *)ends)[0], "x", 1, 0);
 	}
@@ -182,7 +182,7 @@ static void *disturb(void *ends)
 
 static void masks(void)
 {
-	struct timespec none = {0, 0}, some = {0, 300000000};
+	struct timespec none = {0, 0}, some = {1, 0};
 	struct epoll_event event = {.events = EPOLLPRI};
 	int ends[2], set = epoll_create1(EPOLL_CLOEXEC);
 	sigset_t open, one;
@@ -207,7 +207,7 @@ static void masks(void)
 		handled = 0;
 		if (pthread_create(&thread, NULL, disturb, ends))
 			exit(2);
-		int result = i ? epoll_pwait(set, &event, 1, 300, &one) : ppoll(&entry, 1, &some, &one);
+		int result = i ? epoll_pwait(set, &event, 1, 1000, &one) : ppoll(&entry, 1, &some, &one);
 		if (result || handled != 1)
 			complain("what a mask blocks ends the call", result);
 		pthread_join(thread, NULL);
