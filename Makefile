@@ -107,4 +107,5 @@ install: build-all ## install library, command and manual under $(DESTDIR)$(PREF
 uninstall: ## remove what install put there
 	$(Q)rm -f $(foreach i,$(installs),'$(call destination,$(i))')
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+# What is fetched for tests is none of it.
+-include $(shell find $(BUILD) -path $(BUILD)/suites -prune -o -type f -name '*.d' -print 2>/dev/null)

@@ -36,8 +36,16 @@ programs: ## unmodified programs, with the shim at both ends, either and neither
 down: ## back to TCP for every reason, under load
 residue: ## nothing is left behind, in a process or in the machine
 stress: ## random sizes, kills and switches, checksummed
-suites: build-all ## all of Python's own tests that concern us, with and without the shim (a quarter of an hour); `make test` plays the fast ones
-	$(Q)BUILD=$(abspath $(BUILD)) SHIM=$(abspath $(BUILD))/libnotnets_shim.so tests/suites/run full
+.PHONY: suites-python suites-others suites-fetch
+suites: ## suites of other projects and all of Python's own tests that concern us, with and without the shim; `make test` plays the fast of these
+	$(Q)status=0; for s in python others; do $(MAKE) --no-print-directory suites-$$s || status=1; done; exit $$status
+suites-run = BUILD=$(abspath $(BUILD)) SHIM=$(abspath $(BUILD))/libnotnets_shim.so tests/suites/
+suites-python: build-all ## Python's own (a quarter of an hour)
+	$(Q)$(suites-run)run full
+suites-others: build-all ## those of other projects (half an hour, and what fetching and building them takes); SUITES="NAME NAME/PART..."
+	$(Q)$(suites-run)others $(SUITES)
+suites-fetch: ## fetch and build what suites-others runs (scripts/setup suites)
+	$(Q)$(suites-run)others fetch $(SUITES)
 $(filter-out suites,$(tiers)): build-all
 	$(Q)$(MAKE) --no-print-directory test-programs
 	$(Q)$(run-tests) $(or $(call tier,$@),$(error there is no tests/$@/run))
