@@ -129,9 +129,14 @@ static int collect_all(struct nn_set *set, struct epoll_event *events, int max, 
 		if (at >= set->managed_count)
 			continue;
 		struct nn_reg *reg = reg_at(set->managed[at]);
+		if (reg->told == set->collection)
+			continue;
 		events[count].events = report(reg);
 		events[count].data.u64 = reg->data;
-		count += events[count].events != 0;
+		if (!events[count].events)
+			continue;
+		reg->told = set->collection;
+		count++;
 	}
 	if (count == max)
 		set->cursor = at; /* the others are served first the next time */
@@ -150,17 +155,24 @@ static int collect_active(struct nn_set *set, struct epoll_event *events, int ma
 		*unsure |= !served;
 		if (!reg->in_use || !reg->managed || !reg->hot || reg->set != set_index(set))
 			continue;
-		uint32_t mask = report(reg);
-		if (!served || (mask && !(reg->events & (EPOLLET | EPOLLONESHOT))) || stream_due(stream_at(reg->stream)))
+		bool told = reg->told == set->collection;
+		uint32_t mask = told ? 0 : report(reg);
+		if (told || !served || (mask && !(reg->events & (EPOLLET | EPOLLONESHOT))) || stream_due(stream_at(reg->stream)))
 			active_keep(set, reg);
 		else
 			active_cool(reg);
 		if (!mask)
 			continue;
+		reg->told = set->collection;
 		events[count].events = mask;
 		events[count++].data.u64 = reg->data;
 	}
 	return count;
+}
+
+static int collect_once(struct nn_set *set, struct epoll_event *events, int max, bool *unsure)
+{
+	return set->active ? collect_active(set, events, max, unsure) : collect_all(set, events, max, unsure);
 }
 
 int set_collect(struct nn_set *set, struct epoll_event *events, int max, bool *unsure)
@@ -170,8 +182,14 @@ int set_collect(struct nn_set *set, struct epoll_event *events, int max, bool *u
 		return 0;
 	int count = 0;
 	enum lock_outcome lock = lock_take(&set->lock, nn_self());
-	if (lock == LOCK_TAKEN)
-		count = set->active ? collect_active(set, events, max, unsure) : collect_all(set, events, max, unsure);
+	if (lock == LOCK_TAKEN) {
+		set->collection++;
+		count = collect_once(set, events, max, unsure);
+		/* What was sent before what was found, on a connection that had nothing yet when it was looked at: the kernel would not tell of
+		 * the later one alone. */
+		if (count && count < max && set->managed_count > (uint32_t)count)
+			count += collect_once(set, events + count, max - count, unsure);
+	}
 	lock_drop(&set->lock, lock);
 	return count;
 }

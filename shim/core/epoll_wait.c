@@ -172,7 +172,7 @@ static long done(struct nn_set *set, struct epoll_event *events, int max, long c
 	bool unsure, more = looked || count < 0;
 	if (ours && !set->exposed && atomic_load(&set->sleepers))
 		waiter_settle(&set->waiter); /* they sleep on it now */
-	if (ours && !looked && count >= 0 && count < max) {
+	if ((ours || count > 0) && !looked && count >= 0 && count < max) { /* also what came before what the kernel tells of */
 		int found = set_collect(set, events + count, max - (int)count, &unsure);
 		count += found;
 		more |= found > 0;

@@ -182,6 +182,14 @@ static long look(struct list *list, bool sleeping)
 	return ready;
 }
 
+/* What was sent before what is found, on a connection that had nothing yet when it was looked at, is there the second time: the kernel would not
+ * tell of the later one alone. */
+static long look_twice(struct list *list)
+{
+	long ready = look(list, false);
+	return ready && (nfds_t)ready < list->count ? look(list, false) : ready;
+}
+
 /* Adds what the kernel answered. Returns how many are ready. */
 static long merge(struct list *list)
 {
@@ -260,7 +268,7 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 	static const struct timespec none = {0, 0};
 	stall_sweep(UINT64_MAX);
 	for (;;) {
-		long ready = look(list, false);
+		long ready = look_twice(list);
 		bool now_only = deadline == 0;
 		if (ready || now_only) {
 			if (!list->others && ready)
@@ -275,7 +283,7 @@ static long poll_list(struct list *list, uint64_t deadline, const sigset_t *mask
 		if (list->rings && spin_begin(&spin, &list->waiter, &history, list->began)) {
 			uint64_t looked = nn_now_ns();
 			while (!ready && spin_turn(&spin)) {
-				ready = look(list, false);
+				ready = look_twice(list);
 				if (!ready && list->others && nn_now_ns() - looked > LOOK_NS) {
 					if (ask_kernel(list, &none, NULL, -1) > 0)
 						ready = merge(list);

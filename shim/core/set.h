@@ -38,6 +38,7 @@ struct nn_reg {
 	bool hot;       /* of a large set: see active.h, as for the next two */
 	uint32_t watched, group_next;
 	uint32_t place; /* in set->managed */
+	uint32_t told;  /* the set's collection that reported it last */
 	/* What the last report had seen. */
 	uint64_t seen_tail, seen_flags;
 	uint32_t seen_in, seen_out, seen_end, seen_room;
@@ -60,6 +61,7 @@ struct nn_set {
 	_Atomic uint32_t spin_history;
 	uint64_t looked;   /* ticks at the last look into the kernel */
 	uint32_t hurried;  /* collections since */
+	uint32_t collection; /* counts them all */
 	uint32_t nested[4], nested_count; /* sets in this one */
 	struct active *active; /* of a large set, else NULL */
 };

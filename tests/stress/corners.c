@@ -6,6 +6,7 @@
  *   stacks   a thread and a handler with as little stack as there may be talk over a fresh connection until it is up
  *   masks    what ppoll, pselect and epoll_pwait are given counts for the whole call: what is let in ends it, also where it does not wait, and
  *            what is not comes afterwards
+ *   order    of two connections to one peer, what is sent on the second is never told of alone while that on the first is there
  *   queued   real-time signals queued to a thread that is busy with connections come in their order
  */
 #include "tests/stress/pair.h"
@@ -22,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/wait.h>
 
 enum { JUMPS = 1500, SIGNALS = 200000, PATIENCE_MS = 3000 };
 
@@ -214,6 +216,66 @@ static void masks(void)
 	}
 }
 
+/* ---- order -------------------------------------------------------------------------------------------------------------- */
+
+enum { ROUNDS = 30000 };
+
+static void send_in_order(int ends[2][2])
+{
+	char byte;
+	for (int k = 0; k < 2; k++)
+		close(ends[k][1]);
+	for (int i = 0; i < ROUNDS; i++) {
+		int first = i & 1;
+		if (send(ends[first][0], "1", 1, 0) != 1 || send(ends[!first][0], "2", 1, 0) != 1)
+			_exit(1);
+		for (int k = 0; k < 2; k++)
+			if (recv(ends[k][0], &byte, 1, 0) != 1)
+				_exit(1);
+	}
+	_exit(0);
+}
+
+/* The bytes that one look finds, in any order. */
+static int look(int ends[2][2], int set, int by_poll, char found[2])
+{
+	struct epoll_event events[2];
+	struct pollfd fds[2] = {{ends[0][1], POLLIN, 0}, {ends[1][1], POLLIN, 0}};
+	int count = by_poll ? poll(fds, 2, -1) : epoll_wait(set, events, 2, -1), had = 0;
+	for (int k = 0; k < 2; k++) {
+		int ready = by_poll ? fds[k].revents : (count > 0 && events[0].data.fd == ends[k][1]) || (count > 1 && events[1].data.fd == ends[k][1]);
+		if (ready && recv(ends[k][1], &found[had], 1, 0) == 1)
+			had++;
+	}
+	return had;
+}
+
+static void order(void)
+{
+	int ends[2][2], set = epoll_create1(EPOLL_CLOEXEC), inverted = 0;
+	char found[2];
+	for (int k = 0; k < 2; k++)
+		connect_both(ends[k]);
+	pid_t child = fork();
+	if (!child)
+		send_in_order(ends);
+	for (int k = 0; k < 2; k++) {
+		close(ends[k][0]);
+		epoll_ctl(set, EPOLL_CTL_ADD, ends[k][1], &(struct epoll_event){.events = EPOLLIN, .data.fd = ends[k][1]});
+	}
+	for (int i = 0; i < ROUNDS; i++) {
+		int had = look(ends, set, i & 2, found);
+		inverted += had == 1 && found[0] == '2';
+		while (had < 2)
+			had += look(ends, set, 0, found);
+		for (int k = 0; k < 2; k++)
+			send(ends[k][1], ".", 1, MSG_NOSIGNAL);
+	}
+	if (inverted)
+		complain("told of what was sent second alone", inverted);
+	waitpid(child, NULL, 0);
+}
+
 /* ---- queued ------------------------------------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t came, disorder, busy;
@@ -265,7 +327,8 @@ int main(void)
 	stacks();
 	jumps();
 	masks();
+	order();
 	queued();
-	printf("# stacks, jumps, masks and queued signals");
+	printf("# stacks, jumps, masks, order and queued signals");
 	return failed;
 }
