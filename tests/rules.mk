@@ -37,7 +37,7 @@ down: ## back to TCP for every reason, under load
 residue: ## nothing is left behind, in a process or in the machine
 stress: ## random sizes, kills and switches, checksummed
 .PHONY: suites-python suites-others suites-fetch
-suites: ## suites of other projects and all of Python's own tests that concern us, with and without the shim; `make test` plays the fast of these
+suites: ## Python's own tests and those of other projects, with and without the shim (`make test` plays the fast of Python's)
 	$(Q)status=0; for s in python others; do $(MAKE) --no-print-directory suites-$$s || status=1; done; exit $$status
 suites-run = BUILD=$(abspath $(BUILD)) SHIM=$(abspath $(BUILD))/libnotnets_shim.so tests/suites/
 suites-python: build-all ## Python's own (a quarter of an hour)

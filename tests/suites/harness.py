@@ -249,7 +249,8 @@ def judge(suite, part, shim, cache):
     passed = sum(outcome in PASSED for outcome in found.values())
     if not passed:
         return "skip", f"{label} nothing passes, with the shim or without: see {log}", []
-    return "ok", f"{label} {len(found) - 1} tests, {passed} pass, 0 differ, {streams} streams, {switched} directions switched, {seconds:.0f} s", lines
+    counts = f"{len(found) - 1} tests, {passed} pass, 0 differ, {streams} streams, {switched} directions switched"
+    return "ok", f"{label} {counts}, {seconds:.0f} s", lines
 
 
 def main(build, wanted):
